@@ -1,0 +1,2 @@
+//! One binary, several programs: it runs the one it is called as.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The CNI plugin: a thin client of the node agent.

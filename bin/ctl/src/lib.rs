@@ -1,0 +1,1 @@
+//! calicoctl: the user's command line.

@@ -1,0 +1,1 @@
+//! A cluster on one machine: nodes, kubelet stand-in, scheduler, probes, demo.

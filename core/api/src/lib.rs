@@ -1,0 +1,1 @@
+//! The resources users write: types, defaults, validation, and conversion to the model.

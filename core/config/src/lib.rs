@@ -1,0 +1,1 @@
+//! Felix configuration: one row per parameter gives parser, default, environment name and field.

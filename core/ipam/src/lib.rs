@@ -1,0 +1,1 @@
+//! Address blocks, handles and affinities as functions.

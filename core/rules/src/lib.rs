@@ -1,0 +1,1 @@
+//! Calculated policy to nftables-shaped tables: sets, maps, chains, rules.

@@ -1,0 +1,1 @@
+//! Test kit: network namespaces, topologies, probes.

@@ -1,0 +1,1 @@
+//! Chores: tidy test, schema generation.

@@ -1,0 +1,1 @@
+//! The Kubernetes wire contract over a storage trait.

@@ -1,0 +1,1 @@
+//! Calculated state to drivers: the managers and the one apply loop.

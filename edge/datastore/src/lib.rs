@@ -1,0 +1,1 @@
+//! Client of the datastore: typed access, compare-and-swap, IPAM.

@@ -1,0 +1,1 @@
+//! Route, neighbour, tunnel and link tables kept as wanted.

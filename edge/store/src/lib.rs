@@ -1,0 +1,1 @@
+//! SQLite storage for the API server: the embedded, single-file datastore.

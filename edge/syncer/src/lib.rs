@@ -1,0 +1,1 @@
+//! List and watch to ordered updates with an in-sync marker.
