@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::endpoint::{HostEndpoint, WorkloadEndpoint};
 use crate::ids::{NodeName, ProfileName, TierName, WorkloadId};
-use crate::policy::{Action, HttpMatch, Icmp, IpVersion, PolicyId, Port, Protocol, Stage};
+use crate::policy::{Action, HttpMatch, Icmp, IpVersion, PolicyId, Protocol, Stage};
 
 /// Stable id of a set: `s:` + hash for selectors, `n:` + hash for named ports, `svc:` + hash for
 /// services (`svcnoport:` where the ports do not count).

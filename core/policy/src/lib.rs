@@ -1,1 +1,37 @@
-//! The executable specification of network policy: evaluate(view, packet).
+//! The executable specification of network policy: what a policy *means*.
+//!
+//! Goes in: a [`View`] of the cluster (the objects of `model`, as they are in the datastore, nothing
+//! compiled) and a [`Packet`], the first of a flow. Comes out: a [`Decision`]: the verdict, the
+//! places on the packet's way where policy was asked, and at each the rule that decided, with
+//! everything that was considered before it.
+//!
+//! It is written to be read beside section 2 of the capability inventory, not to be fast: every
+//! question walks the whole view. It shares no code with `calc` and `rules`, because it is the oracle
+//! that those are tested against (law 9).
+//!
+//! Invariants:
+//! * [`evaluate`] is total: every view and packet has a decision; what the view does not know is an
+//!   address outside the cluster.
+//! * The order of the objects in a view never changes a decision.
+//!
+//! Deliberately absent: connection tracking (a packet of an established flow is accepted before
+//! policy), anti-spoofing and the ban on tunnel packets from pods (the data plane drops those before
+//! policy), service translation (a packet's destination is the one after it), HTTP matches (layers 3
+//! and 4 of such a rule are what a packet data plane can see).
+//!
+//! Start reading at [`evaluate`], then `endpoint::decide`, then `rule::matches`.
+
+mod decision;
+mod endpoint;
+mod packet;
+mod path;
+mod rule;
+mod view;
+
+pub use decision::{Considered, Decision, Direction, Point, Reason, Step, Verdict};
+pub use packet::Packet;
+pub use path::evaluate;
+pub use view::{Failsafe, NodeView, Overlay, View};
+
+#[cfg(test)]
+mod tests;

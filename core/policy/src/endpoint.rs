@@ -1,0 +1,214 @@
+//! One endpoint, one direction: tiers in order, policies in order, rules in order; then profiles.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use model::policy::{Profile, Stage, Tier};
+use model::{Action, Labels, Policy, PolicyId, ProfileName, Rule, TierName};
+
+use crate::decision::{Considered, Direction, Point, Reason, Step, Verdict};
+use crate::packet::Packet;
+use crate::rule;
+use crate::view::View;
+
+/// An endpoint of either kind, as far as policy is concerned.
+pub(crate) struct Subject<'a> {
+    pub(crate) labels: &'a Labels,
+    pub(crate) profiles: &'a [ProfileName],
+    pub(crate) point: Point,
+}
+
+/// Which policies are asked at this place, and what follows when none decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A pod: normal policies; then profiles; then drop.
+    Workload,
+    /// A host's own traffic: normal policies; then profiles; then drop.
+    HostLocal,
+    /// Traffic through a host: policies with `applyOnForward`; no profiles; allowed where no tier
+    /// decides.
+    HostForward,
+    /// Before destination NAT: no implicit deny.
+    PreDnat,
+    /// Before connection tracking: no implicit deny.
+    Untracked,
+}
+
+impl Kind {
+    fn asks(self, policy: &Policy) -> bool {
+        match self {
+            // A policy with applyOnForward acts on local traffic too.
+            Self::Workload | Self::HostLocal => policy.stage == Stage::Normal,
+            Self::HostForward => policy.stage == Stage::Normal && policy.apply_on_forward,
+            Self::PreDnat => policy.stage == Stage::PreDnat,
+            Self::Untracked => policy.stage == Stage::Untracked,
+        }
+    }
+}
+
+/// The answer of `subject`'s policies to `packet`. `None`: nothing here has an opinion (only for the
+/// host kinds without an implicit deny).
+pub(crate) fn decide(
+    view: &View,
+    subject: &Subject<'_>,
+    kind: Kind,
+    direction: Direction,
+    packet: &Packet,
+) -> Option<Step> {
+    let mut walk = Walk { view, packet, direction, point: &subject.point, considered: Vec::new() };
+    let tiers = tiers_for(view, subject, kind, direction);
+    for (tier, policies) in tiers {
+        match walk.tier(tier, &policies, kind) {
+            Outcome::Decided(step) => return Some(*step),
+            Outcome::Next => {}
+        }
+    }
+    match kind {
+        Kind::PreDnat | Kind::Untracked | Kind::HostForward => None,
+        Kind::Workload | Kind::HostLocal => Some(walk.profiles(subject)),
+    }
+}
+
+/// Tiers with at least one enforced policy for this endpoint and direction, in order, each with its
+/// policies in order.
+fn tiers_for<'a>(
+    view: &'a View,
+    subject: &Subject<'_>,
+    kind: Kind,
+    direction: Direction,
+) -> Vec<(&'a Tier, Vec<&'a Policy>)> {
+    let labels = view.labels(subject.labels, subject.profiles);
+    let applies = |p: &Policy| match direction {
+        Direction::Ingress => p.applies_ingress,
+        Direction::Egress => p.applies_egress,
+    };
+    let mut tiers: Vec<&Tier> = view.tiers.values().collect();
+    tiers.sort_by(|a, b| by_order(a.order, b.order).then_with(|| a.name.cmp(&b.name)));
+    let in_tier = |tier: &'a Tier| {
+        let mut policies: Vec<&Policy> = view
+            .policies
+            .values()
+            .map(AsRef::as_ref)
+            .filter(|p| p.tier == tier.name && !p.staged && applies(p) && kind.asks(p))
+            .filter(|p| p.selector.matches(&labels))
+            .collect();
+        policies.sort_by(|a, b| by_order(a.order, b.order).then_with(|| a.id.cmp(&b.id)));
+        (tier, policies)
+    };
+    tiers.into_iter().map(in_tier).filter(|(_, p)| !p.is_empty()).collect()
+}
+
+/// Ascending; without an order last.
+fn by_order(a: Option<f64>, b: Option<f64>) -> Ordering {
+    let key = |o: Option<f64>| o.unwrap_or(f64::INFINITY);
+    key(a).total_cmp(&key(b)).then_with(|| a.is_none().cmp(&b.is_none()))
+}
+
+enum Outcome {
+    Decided(Box<Step>),
+    Next,
+}
+
+enum Walked {
+    Stopped(Verdict, u32),
+    Passed,
+    Fell,
+}
+
+struct Origin<'a> {
+    tier: Option<&'a TierName>,
+    policy: Option<&'a PolicyId>,
+    profile: Option<&'a str>,
+}
+
+/// The walk of one packet through one endpoint's rules in one direction.
+struct Walk<'a> {
+    view: &'a View,
+    packet: &'a Packet,
+    direction: Direction,
+    point: &'a Point,
+    considered: Vec<Considered>,
+}
+
+impl Walk<'_> {
+    fn tier(&mut self, tier: &Tier, policies: &[&Policy], kind: Kind) -> Outcome {
+        for policy in policies {
+            let rules = match self.direction {
+                Direction::Ingress => &policy.ingress,
+                Direction::Egress => &policy.egress,
+            };
+            let origin = Origin { tier: Some(&tier.name), policy: Some(&policy.id), profile: None };
+            match self.rules(rules, &origin) {
+                Walked::Stopped(verdict, rule) => {
+                    let mut step = self.step(verdict, Reason::Rule);
+                    step.tier = Some(tier.name.clone());
+                    step.policy = Some(policy.id.clone());
+                    step.rule = Some(rule);
+                    return Outcome::Decided(Box::new(step));
+                }
+                Walked::Passed => return Outcome::Next,
+                Walked::Fell => {}
+            }
+        }
+        let implicit_deny = !matches!(kind, Kind::PreDnat | Kind::Untracked);
+        if implicit_deny && tier.default_action == Action::Deny {
+            let mut step = self.step(Verdict::Deny, Reason::TierDefault);
+            step.tier = Some(tier.name.clone());
+            return Outcome::Decided(Box::new(step));
+        }
+        Outcome::Next
+    }
+
+    fn profiles(&mut self, subject: &Subject<'_>) -> Step {
+        // A profile that is listed but does not exist denies everything (2.1).
+        let missing = Arc::new(Profile {
+            ingress: vec![Rule::any(Action::Deny)],
+            egress: vec![Rule::any(Action::Deny)],
+            ..Profile::default()
+        });
+        for name in subject.profiles {
+            let profile = self.view.profiles.get(name).unwrap_or(&missing).clone();
+            let rules = match self.direction {
+                Direction::Ingress => &profile.ingress,
+                Direction::Egress => &profile.egress,
+            };
+            let origin = Origin { tier: None, policy: None, profile: Some(name.as_str()) };
+            // After the last tier there is nothing to pass to: Pass ends this profile only.
+            if let Walked::Stopped(verdict, rule) = self.rules(rules, &origin) {
+                let mut step = self.step(verdict, Reason::Profile);
+                step.rule = Some(rule);
+                return step;
+            }
+        }
+        self.step(Verdict::Deny, Reason::NoProfile)
+    }
+
+    fn rules(&mut self, rules: &[Rule], origin: &Origin<'_>) -> Walked {
+        for r in rules {
+            let result = rule::matches(self.view, r, self.packet);
+            self.considered.push(Considered {
+                tier: origin.tier.cloned(),
+                policy: origin.policy.cloned(),
+                profile: origin.profile.map(Into::into),
+                rule: r.origin,
+                action: r.action,
+                failed: result.err(),
+            });
+            if result.is_err() {
+                continue;
+            }
+            match r.action {
+                Action::Allow => return Walked::Stopped(Verdict::Allow, r.origin),
+                Action::Deny => return Walked::Stopped(Verdict::Deny, r.origin),
+                Action::Pass => return Walked::Passed,
+                Action::Log => {}
+            }
+        }
+        Walked::Fell
+    }
+
+    fn step(&mut self, verdict: Verdict, reason: Reason) -> Step {
+        let considered = std::mem::take(&mut self.considered);
+        Step::plain(self.point.clone(), self.direction, verdict, reason, considered)
+    }
+}

@@ -1,0 +1,236 @@
+//! The packet's way: which endpoints it meets, in order (2.2, 2.3).
+
+use std::sync::Arc;
+
+use model::endpoint::HostTarget;
+use model::{Action, HostEndpoint, IfaceName, NodeName, Protocol, WorkloadEndpoint};
+
+use crate::decision::{Decision, Direction, Point, Reason, Step, Verdict};
+use crate::endpoint::{Kind, Subject, decide};
+use crate::packet::Packet;
+use crate::view::{Failsafe, Overlay, View};
+
+/// Says what happens to the first packet of a flow, and why.
+///
+/// The packet meets, in this order, whatever of it exists: the source's own egress policy (pod or
+/// host), the source node's forward policy on the way out, the destination node's policy on the way
+/// in, the destination's own ingress policy. All must allow.
+pub fn evaluate(view: &View, packet: &Packet) -> Decision {
+    let mut way = Way { view, packet, steps: Vec::new() };
+    let verdict = match way.walk() {
+        Ok(()) => Verdict::Allow,
+        Err(Denied) => Verdict::Deny,
+    };
+    Decision { verdict, steps: way.steps }
+}
+
+/// Where one end of the packet is.
+enum End<'a> {
+    /// A pod.
+    Pod(&'a Arc<WorkloadEndpoint>),
+    /// A process of a node.
+    Node(&'a NodeName),
+    /// Anything that the view does not know.
+    Outside,
+}
+
+impl<'a> End<'a> {
+    fn at(view: &'a View, address: std::net::IpAddr) -> Self {
+        if let Some(pod) = view.workload_at(address) {
+            return Self::Pod(pod);
+        }
+        view.node_at(address).map_or(Self::Outside, Self::Node)
+    }
+
+    fn node(&self) -> Option<&'a NodeName> {
+        match self {
+            Self::Pod(pod) => Some(&pod.node),
+            Self::Node(node) => Some(node),
+            Self::Outside => None,
+        }
+    }
+}
+
+struct Denied;
+
+struct Way<'a> {
+    view: &'a View,
+    packet: &'a Packet,
+    steps: Vec<Step>,
+}
+
+impl Way<'_> {
+    fn walk(&mut self) -> Result<(), Denied> {
+        let (view, packet) = (self.view, self.packet);
+        let (from, to) = (End::at(view, packet.source), End::at(view, packet.destination));
+        let same_node = from.node().is_some() && from.node() == to.node();
+        let tunnelled = view.overlay == Overlay::Tunnelled
+            && matches!((&from, &to), (End::Pod(_), End::Pod(_)));
+        match (&from, &to) {
+            // A process of the host reaches its own pods, whatever their ingress policy (2.1).
+            (End::Node(_), End::Pod(pod)) if same_node => {
+                let point = Point::Workload(pod.id.clone());
+                return self.plain(point, Direction::Ingress, Verdict::Allow, Reason::SameHost);
+            }
+            (End::Pod(pod), End::Node(_)) if same_node => return self.pod_to_own_host(pod),
+            // Loopback: no interface that a host endpoint could name.
+            (End::Node(_), End::Node(_)) if same_node => {
+                let point = Point::Unprotected;
+                return self.plain(point, Direction::Ingress, Verdict::Allow, Reason::SameHost);
+            }
+            _ => {}
+        }
+        match &from {
+            End::Pod(pod) => {
+                self.pod(pod, Direction::Egress)?;
+                if !same_node {
+                    self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled })?;
+                }
+            }
+            End::Node(node) => self.host(node, Direction::Egress, Through::Local)?,
+            End::Outside => self.nobody(Direction::Egress),
+        }
+        match &to {
+            End::Pod(pod) => {
+                if !same_node {
+                    self.host(&pod.node, Direction::Ingress, Through::Forwarded { tunnelled })?;
+                }
+                self.pod(pod, Direction::Ingress)
+            }
+            End::Node(node) => self.host(node, Direction::Ingress, Through::Local),
+            End::Outside => {
+                self.nobody(Direction::Ingress);
+                Ok(())
+            }
+        }
+    }
+
+    /// The pod's egress policy, then the endpoint-to-host action (2.2). With `Pass` (RETURN) a
+    /// wildcard host endpoint, which covers no workload interface, has nothing to say: allowed.
+    fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) -> Result<(), Denied> {
+        let always = self.packet.protocol == Protocol::ICMPV6
+            && self.packet.icmp.is_some_and(|i| matches!(i.kind, 130..=133 | 135 | 136));
+        if !always {
+            self.pod(pod, Direction::Egress)?;
+        }
+        let verdict = match self.view.endpoint_to_host {
+            Action::Deny if !always => Verdict::Deny,
+            _ => Verdict::Allow,
+        };
+        self.plain(Point::Unprotected, Direction::Ingress, verdict, Reason::SameHost)
+    }
+
+    fn pod(&mut self, pod: &WorkloadEndpoint, direction: Direction) -> Result<(), Denied> {
+        let point = Point::Workload(pod.id.clone());
+        let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
+        let step = decide(self.view, &subject, Kind::Workload, direction, self.packet);
+        step.map_or(Ok(()), |step| self.push(step))
+    }
+
+    fn host(&mut self, node: &NodeName, dir: Direction, through: Through) -> Result<(), Denied> {
+        let Some(hep) = self.host_endpoint(node, through) else {
+            self.nobody(dir);
+            return Ok(());
+        };
+        let forwarded = matches!(through, Through::Forwarded { .. });
+        let point = Point::Host(hep.name.clone(), forwarded);
+        let subject = Subject { labels: &hep.labels, profiles: &hep.profiles, point };
+        // Before connection tracking and before NAT an explicit verdict is final, and silence is
+        // not. A wildcard endpoint has no untracked policy.
+        let untracked = !matches!(hep.target, HostTarget::All);
+        let early = [(Kind::Untracked, untracked), (Kind::PreDnat, dir == Direction::Ingress)];
+        let failsafe = self.is_failsafe(dir);
+        for (kind, _) in early.into_iter().filter(|(_, asked)| *asked && !failsafe) {
+            if let Some(step) = decide(self.view, &subject, kind, dir, self.packet) {
+                return self.push(step);
+            }
+        }
+        let kind = if forwarded { Kind::HostForward } else { Kind::HostLocal };
+        // Failsafe ports are about the host's own processes, not about traffic through it.
+        if !forwarded && failsafe {
+            let point = subject.point.clone();
+            return self.plain(point, dir, Verdict::Allow, Reason::Failsafe);
+        }
+        match decide(self.view, &subject, kind, dir, self.packet) {
+            Some(step) => self.push(step),
+            None => {
+                self.nobody(dir);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_failsafe(&self, direction: Direction) -> bool {
+        let p = self.packet;
+        let (list, far_end) = match direction {
+            Direction::Ingress => (&self.view.failsafe_inbound, p.source),
+            Direction::Egress => (&self.view.failsafe_outbound, p.destination),
+        };
+        list.iter().any(|f: &Failsafe| {
+            f.protocol == p.protocol
+                && f.port == p.destination_port
+                && f.net.is_none_or(|n| n.contains(&far_end))
+        })
+    }
+
+    /// The host endpoint of the interface that the packet uses: one that names it, else one that
+    /// expects one of its addresses, else a wildcard; of several the lowest name (2.3).
+    fn host_endpoint(&self, node: &NodeName, through: Through) -> Option<Arc<HostEndpoint>> {
+        let interfaces = &self.view.nodes.get(node)?.interfaces;
+        let uses = self.interface(node, through)?;
+        let empty = Vec::new();
+        let addresses = interfaces.iter().find(|(n, _)| *n == uses).map_or(&empty, |(_, a)| a);
+        let here = || self.view.hosts.values().filter(|h| h.node == *node);
+        let named = here().find(|h| matches!(&h.target, HostTarget::Iface(i) if *i == uses));
+        let expected = || {
+            here().find(|h| {
+                matches!(h.target, HostTarget::ByAddress)
+                    && h.addresses.iter().any(|a| addresses.contains(a))
+            })
+        };
+        let wildcard = || here().find(|h| matches!(h.target, HostTarget::All));
+        named.or_else(expected).or_else(wildcard).cloned()
+    }
+
+    /// The interface that carries the packet at `node`: the tunnel device for encapsulated pod
+    /// traffic; for a packet to one of the node's addresses the interface that has it; else the one
+    /// that leads out.
+    fn interface(&self, node: &NodeName, through: Through) -> Option<IfaceName> {
+        if let Through::Forwarded { tunnelled: true } = through {
+            return "vxlan.calico".parse().ok();
+        }
+        let interfaces = &self.view.nodes.get(node)?.interfaces;
+        let ends = [self.packet.source, self.packet.destination];
+        let has_end = |a: &Vec<std::net::IpAddr>| ends.iter().any(|e| a.contains(e));
+        let owner = interfaces.iter().find(|(_, addresses)| has_end(addresses));
+        owner.or_else(|| interfaces.first()).map(|(name, _)| name.clone())
+    }
+
+    fn nobody(&mut self, direction: Direction) {
+        let reason = Reason::NotAnEndpoint;
+        let point = Point::Unprotected;
+        self.steps.push(Step::plain(point, direction, Verdict::Allow, reason, Vec::new()));
+    }
+
+    fn plain(
+        &mut self,
+        point: Point,
+        direction: Direction,
+        verdict: Verdict,
+        reason: Reason,
+    ) -> Result<(), Denied> {
+        self.push(Step::plain(point, direction, verdict, reason, Vec::new()))
+    }
+
+    fn push(&mut self, step: Step) -> Result<(), Denied> {
+        let verdict = step.verdict;
+        self.steps.push(step);
+        if verdict == Verdict::Deny { Err(Denied) } else { Ok(()) }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Through {
+    Local,
+    Forwarded { tunnelled: bool },
+}

@@ -1,0 +1,352 @@
+//! Section 2 of the capability inventory, case by case.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::endpoint::HostTarget;
+use model::policy::{EntityMatch, NetworkSet, NetworkSetId, Profile, ServiceId, Stage, Tier};
+use model::update::Backend;
+use model::{
+    Action, HostEndpoint, NamedPort, NodeName, Policy, PolicyId, PolicyKind, Port, ProfileName,
+    Protocol, Rule, WorkloadEndpoint, WorkloadId,
+};
+use selector::Selector;
+
+use crate::{
+    Decision, Direction, Failsafe, NodeView, Overlay, Packet, Reason, Verdict, View, evaluate,
+};
+
+fn addr(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+
+fn labels(pairs: &[(&str, &str)]) -> model::Labels {
+    Arc::new(pairs.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect::<BTreeMap<_, _>>())
+}
+
+/// Two nodes, pods `a` and `b` on n1, `c` on n2 (namespace `ns`, profile allows), tiers as installed.
+fn cluster() -> View {
+    let mut v = View::default();
+    for (name, ip) in [("n1", "10.0.0.1"), ("n2", "10.0.0.2")] {
+        let interfaces = vec![(
+            "eth0".parse().unwrap(),
+            vec![addr(ip), addr(&format!("fd00::{name}").replace('n', ""))],
+        )];
+        v.nodes.insert(name.into(), NodeView { interfaces });
+    }
+    for (pod, node, v4, v6) in [
+        ("a", "n1", "10.1.0.1", "fd01::1"),
+        ("b", "n1", "10.1.0.2", "fd01::2"),
+        ("c", "n2", "10.1.1.1", "fd01::11"),
+    ] {
+        let id = WorkloadId { namespace: "ns".into(), name: pod.into() };
+        let ports = vec![NamedPort { name: "web".into(), protocol: Protocol::TCP, port: 8080 }];
+        let endpoint = WorkloadEndpoint {
+            id: id.clone(),
+            node: node.into(),
+            iface: format!("cali{pod}").parse().unwrap(),
+            addresses: vec![addr(v4), addr(v6)],
+            labels: labels(&[("app", pod), ("projectcalico.org/namespace", "ns")]),
+            profiles: vec!["kns.ns".into()],
+            ports,
+            allowed_sources: vec![],
+        };
+        v.workloads.insert(id, Arc::new(endpoint));
+    }
+    let profile = Profile {
+        ingress: vec![Rule::any(Action::Allow)],
+        egress: vec![Rule::any(Action::Allow)],
+        labels: labels(&[("pcns.team", "red")]),
+    };
+    v.profiles.insert(ProfileName::from("kns.ns"), Arc::new(profile));
+    for (name, order, default_action) in [
+        ("kube-admin", 1e3, Action::Pass),
+        ("default", 1e6, Action::Deny),
+        ("kube-baseline", 1e7, Action::Pass),
+    ] {
+        v.tiers.insert(name.into(), Tier { name: name.into(), order: Some(order), default_action });
+    }
+    v
+}
+
+fn policy(
+    name: &str,
+    selector: &str,
+    ingress: Option<Vec<Rule>>,
+    egress: Option<Vec<Rule>>,
+) -> Policy {
+    Policy {
+        id: PolicyId {
+            name: name.into(),
+            namespace: "".into(),
+            kind: PolicyKind::GlobalNetworkPolicy,
+        },
+        tier: "default".into(),
+        order: Some(100.0),
+        selector: Selector::parse(selector).unwrap(),
+        applies_ingress: ingress.is_some(),
+        applies_egress: egress.is_some(),
+        ingress: ingress.unwrap_or_default(),
+        egress: egress.unwrap_or_default(),
+        stage: Stage::Normal,
+        apply_on_forward: false,
+        staged: false,
+        everywhere: false,
+    }
+}
+
+fn with(mut v: View, policies: impl IntoIterator<Item = Policy>) -> View {
+    for p in policies {
+        v.policies.insert(p.id.clone(), Arc::new(p));
+    }
+    v
+}
+
+fn from(selector: &str) -> Rule {
+    let mut rule = Rule::any(Action::Allow);
+    rule.source.selector = Some(Selector::parse(selector).unwrap());
+    rule
+}
+
+fn tcp(v: &View, source: &str, destination: &str, port: u16) -> Decision {
+    evaluate(v, &Packet::to_port(addr(source), addr(destination), Protocol::TCP, port))
+}
+
+#[track_caller]
+fn expect(what: &str, d: &Decision, direction: Direction, verdict: Verdict, reason: Reason) {
+    let step = d.of(direction).unwrap_or_else(|| panic!("{what}: no {direction:?} step in {d:#?}"));
+    assert_eq!((step.verdict, step.reason), (verdict, reason), "{what}: {d:#?}");
+}
+
+use Direction::{Egress, Ingress};
+use Verdict::{Allow, Deny};
+
+#[test]
+fn without_policy_the_namespace_profile_decides() {
+    let mut v = cluster();
+    expect("profile", &tcp(&v, "10.1.0.1", "10.1.1.1", 80), Ingress, Allow, Reason::Profile);
+    expect("family", &tcp(&v, "fd01::1", "fd01::11", 80), Ingress, Allow, Reason::Profile);
+    v.profiles.clear();
+    expect("missing", &tcp(&v, "10.1.0.1", "10.1.1.1", 80), Egress, Deny, Reason::Profile);
+}
+
+#[test]
+fn selection_isolates_in_the_selected_direction_only() {
+    let v = with(cluster(), [policy("p", "app == 'c'", Some(vec![from("app == 'a'")]), None)]);
+    expect("allowed", &tcp(&v, "10.1.0.1", "10.1.1.1", 80), Ingress, Allow, Reason::Rule);
+    expect("other pod", &tcp(&v, "10.1.0.2", "10.1.1.1", 80), Ingress, Deny, Reason::TierDefault);
+    expect("way out", &tcp(&v, "10.1.1.1", "10.1.0.2", 80), Ingress, Allow, Reason::Profile);
+}
+
+#[test]
+fn both_ends_must_allow() {
+    let v = with(
+        cluster(),
+        [
+            policy("in", "app == 'c'", Some(vec![Rule::any(Action::Allow)]), None),
+            policy("out", "app == 'a'", None, Some(vec![])),
+        ],
+    );
+    let d = tcp(&v, "10.1.0.1", "10.1.1.1", 80);
+    assert_eq!(d.verdict, Deny);
+    expect("egress", &d, Egress, Deny, Reason::TierDefault);
+    assert!(d.of(Ingress).is_none_or(|s| s.reason == Reason::NotAnEndpoint));
+}
+
+#[test]
+fn order_then_name_decides_and_a_missing_order_is_last() {
+    let mut deny = policy("b-deny", "all()", Some(vec![Rule::any(Action::Deny)]), None);
+    let mut allow = policy("a-allow", "all()", Some(vec![Rule::any(Action::Allow)]), None);
+    let verdict = |v: &View| tcp(v, "10.1.0.1", "10.1.0.2", 80).verdict;
+    assert_eq!(verdict(&with(cluster(), [deny.clone(), allow.clone()])), Allow, "name breaks ties");
+    deny.order = Some(99.0);
+    assert_eq!(verdict(&with(cluster(), [deny.clone(), allow.clone()])), Deny, "lower first");
+    (deny.order, allow.order) = (None, Some(1e300));
+    assert_eq!(verdict(&with(cluster(), [deny, allow])), Allow, "none is last");
+}
+
+#[test]
+fn pass_and_tier_defaults() {
+    let mut admin = policy("admin", "all()", Some(vec![Rule::any(Action::Pass)]), None);
+    admin.tier = "kube-admin".into();
+    admin.ingress[0].protocol = Some(Protocol::TCP);
+    let deny = policy("deny", "app == 'b'", Some(vec![]), None);
+    let mut base = policy("base", "all()", Some(vec![Rule::any(Action::Deny)]), None);
+    base.tier = "kube-baseline".into();
+    let v = with(cluster(), [admin.clone(), deny.clone(), base.clone()]);
+    let d = tcp(&v, "10.1.0.1", "10.1.0.2", 80);
+    expect("default tier ends", &d, Ingress, Deny, Reason::TierDefault);
+    let d = tcp(&v, "10.1.0.2", "10.1.0.1", 80);
+    expect("baseline reached where default selects nothing", &d, Ingress, Deny, Reason::Rule);
+    assert_eq!(d.of(Ingress).unwrap().tier.as_ref().unwrap().as_str(), "kube-baseline");
+    let mut staged = deny;
+    staged.staged = true;
+    let v = with(cluster(), [staged]);
+    expect("staged", &tcp(&v, "10.1.0.1", "10.1.0.2", 80), Ingress, Allow, Reason::Profile);
+}
+
+#[test]
+fn log_goes_on_and_trace_names_the_field() {
+    let mut wrong = Rule::any(Action::Deny);
+    wrong.destination.ports = vec![Port::Range(81, 90)];
+    wrong.protocol = Some(Protocol::TCP);
+    let rules = vec![Rule::any(Action::Log), wrong, Rule::any(Action::Allow)];
+    let v = with(cluster(), [policy("p", "app == 'b'", Some(rules), None)]);
+    let d = tcp(&v, "10.1.0.1", "10.1.0.2", 80);
+    let step = d.of(Ingress).unwrap();
+    let failed: Vec<_> = step.considered.iter().map(|c| c.failed).collect();
+    assert_eq!(failed, [None, Some("destination.ports"), None]);
+    assert_eq!(step.verdict, Allow);
+}
+
+/// A rule with one thing set, and whether a TCP packet a:40000 -> b:8080 matches it.
+#[test]
+fn rule_fields() {
+    let side = |f: &dyn Fn(&mut EntityMatch)| {
+        let mut e = EntityMatch::default();
+        f(&mut e);
+        e
+    };
+    let sel = |s: &str| Some(Selector::parse(s).unwrap());
+    let web = || vec![Port::Named("web".into())];
+    let net = |s: &str| vec![s.parse().unwrap()];
+    let dst: Vec<(&str, EntityMatch, bool)> = vec![
+        ("net", side(&|e| e.nets = net("10.1.0.0/24")), true),
+        ("other net", side(&|e| e.nets = net("10.2.0.0/16")), false),
+        ("net of the other family", side(&|e| e.nets = net("fd01::/16")), false),
+        ("not net", side(&|e| e.not_nets = net("10.1.0.2/32")), false),
+        ("not net of the other family", side(&|e| e.not_nets = net("::/0")), true),
+        ("selector", side(&|e| e.selector = sel("app == 'b'")), true),
+        ("inherited label", side(&|e| e.selector = sel("pcns.team == 'red'")), true),
+        ("own label wins", side(&|e| e.selector = sel("app == 'c'")), false),
+        ("not selector", side(&|e| e.not_selector = sel("app == 'b'")), false),
+        ("network set", side(&|e| e.selector = sel("set == 'yes'")), true),
+        ("port range", side(&|e| e.ports = vec![Port::Range(8000, 8080)]), true),
+        ("not port", side(&|e| e.not_ports = vec![Port::Range(8080, 8080)]), false),
+        ("named port", side(&|e| e.ports = web()), true),
+        (
+            "named port or number",
+            side(&|e| e.ports = vec![Port::Named("x".into()), Port::Range(8080, 8080)]),
+            true,
+        ),
+        ("not named port", side(&|e| e.not_ports = web()), false),
+        (
+            "named port of other pods",
+            side(&|e| (e.ports, e.selector) = (web(), sel("app == 'c'"))),
+            false,
+        ),
+        ("service", side(&|e| e.service = Some(service("svc"))), true),
+        ("absent service", side(&|e| e.service = Some(service("gone"))), false),
+    ];
+    let mut v = cluster();
+    let set = NetworkSet {
+        labels: labels(&[("set", "yes")]),
+        profiles: vec![],
+        nets: net("10.1.0.2/32"),
+    };
+    v.network_sets.insert(NetworkSetId { namespace: "".into(), name: "s".into() }, Arc::new(set));
+    let backend = Backend { address: addr("10.1.0.2"), protocol: Protocol::TCP, port: 8080 };
+    v.services.insert(service("svc"), vec![backend]);
+    for (what, destination, matches) in dst {
+        let rule = Rule { protocol: Some(Protocol::TCP), destination, ..Rule::any(Action::Allow) };
+        let v = with(v.clone(), [policy("p", "app == 'b'", Some(vec![rule]), None)]);
+        let got = tcp(&v, "10.1.0.1", "10.1.0.2", 8080).verdict == Allow;
+        assert_eq!(got, matches, "{what}");
+    }
+}
+
+fn service(name: &str) -> ServiceId {
+    ServiceId { namespace: "ns".into(), name: name.into() }
+}
+
+fn host_endpoint(target: HostTarget) -> HostEndpoint {
+    HostEndpoint {
+        name: "hep".into(),
+        node: NodeName::from("n1"),
+        target,
+        addresses: vec![addr("10.0.0.1")],
+        labels: labels(&[("role", "host")]),
+        profiles: vec![],
+        ports: vec![],
+    }
+}
+
+#[test]
+fn host_endpoints() {
+    let ssh = |v: &View| tcp(v, "203.0.113.7", "10.0.0.1", 22);
+    let mut v = cluster();
+    expect("no endpoint", &ssh(&v), Ingress, Allow, Reason::NotAnEndpoint);
+    for target in
+        [HostTarget::Iface("eth0".parse().unwrap()), HostTarget::ByAddress, HostTarget::All]
+    {
+        v.hosts.insert("hep".into(), Arc::new(host_endpoint(target)));
+        expect("no policy, no profile", &ssh(&v), Ingress, Deny, Reason::NoProfile);
+        expect(
+            "other node",
+            &tcp(&v, "203.0.113.7", "10.0.0.2", 22),
+            Ingress,
+            Allow,
+            Reason::NotAnEndpoint,
+        );
+    }
+    let through = tcp(&v, "203.0.113.7", "10.1.0.1", 80);
+    assert_eq!(through.verdict, Allow, "forwarded traffic is allowed without applyOnForward");
+    v.failsafe_inbound = vec![Failsafe { protocol: Protocol::TCP, port: 22, net: None }];
+    let v = with(v, [policy("deny", "role == 'host'", Some(vec![Rule::any(Action::Deny)]), None)]);
+    expect("failsafe", &ssh(&v), Ingress, Allow, Reason::Failsafe);
+    expect("deny", &tcp(&v, "203.0.113.7", "10.0.0.1", 80), Ingress, Deny, Reason::Rule);
+}
+
+#[test]
+fn forward_policy_sees_what_its_interface_carries() {
+    let mut v = cluster();
+    v.hosts
+        .insert("hep".into(), Arc::new(host_endpoint(HostTarget::Iface("eth0".parse().unwrap()))));
+    let mut deny = policy("fwd", "role == 'host'", Some(vec![Rule::any(Action::Deny)]), None);
+    deny.apply_on_forward = true;
+    let mut v = with(v, [deny]);
+    assert_eq!(tcp(&v, "10.1.1.1", "10.1.0.1", 80).verdict, Deny, "routed");
+    v.overlay = Overlay::Tunnelled;
+    assert_eq!(tcp(&v, "10.1.1.1", "10.1.0.1", 80).verdict, Allow, "inside the tunnel");
+    assert_eq!(tcp(&v, "203.0.113.7", "10.1.0.1", 80).verdict, Deny, "from outside");
+}
+
+#[test]
+fn pods_and_their_own_host() {
+    let mut v = with(cluster(), [policy("deny", "all()", Some(vec![]), None)]);
+    expect("host to pod", &tcp(&v, "10.0.0.1", "10.1.0.1", 80), Ingress, Allow, Reason::SameHost);
+    expect(
+        "other host to pod",
+        &tcp(&v, "10.0.0.2", "10.1.0.1", 80),
+        Ingress,
+        Deny,
+        Reason::TierDefault,
+    );
+    expect(
+        "pod to host, DROP",
+        &tcp(&v, "10.1.0.1", "10.0.0.1", 80),
+        Ingress,
+        Deny,
+        Reason::SameHost,
+    );
+    v.endpoint_to_host = Action::Allow;
+    expect(
+        "pod to host, ACCEPT",
+        &tcp(&v, "10.1.0.1", "10.0.0.1", 80),
+        Ingress,
+        Allow,
+        Reason::SameHost,
+    );
+}
+
+#[test]
+fn icmp_types_and_codes() {
+    let mut echo = Rule::any(Action::Allow);
+    echo.protocol = Some(Protocol::ICMP);
+    echo.icmp = Some(model::policy::Icmp { kind: 8, code: None });
+    let v = with(cluster(), [policy("ping", "app == 'b'", Some(vec![echo]), None)]);
+    assert_eq!(evaluate(&v, &Packet::ping(addr("10.1.0.1"), addr("10.1.0.2"))).verdict, Allow);
+    assert_eq!(evaluate(&v, &Packet::ping(addr("fd01::1"), addr("fd01::2"))).verdict, Deny);
+    assert_eq!(tcp(&v, "10.1.0.1", "10.1.0.2", 8).verdict, Deny);
+}

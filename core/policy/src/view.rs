@@ -1,0 +1,127 @@
+//! The state of the cluster, as the specification sees it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::policy::{NetworkSet, NetworkSetId, Profile, ServiceId, Tier};
+use model::update::Backend;
+use model::{
+    Action, HostEndpoint, IfaceName, NodeName, Policy, PolicyId, ProfileName, Protocol, TierName,
+    WorkloadEndpoint, WorkloadId,
+};
+
+/// A port that host policy never closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failsafe {
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// Port, host order.
+    pub port: u16,
+    /// The far end must be in it; `None` for any.
+    pub net: Option<IpNet>,
+}
+
+/// How packets between pods of different nodes travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlay {
+    /// As they are, through the nodes' own interfaces.
+    #[default]
+    Routed,
+    /// Inside a tunnel: the nodes' own interfaces see the outer packet only.
+    Tunnelled,
+}
+
+/// A node: who it is and how it is attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its own interfaces, with their addresses. Traffic to other machines uses the one whose
+    /// address is first.
+    pub interfaces: Vec<(IfaceName, Vec<IpAddr>)>,
+}
+
+/// Everything that decides about packets.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Pods' interfaces.
+    pub workloads: BTreeMap<WorkloadId, Arc<WorkloadEndpoint>>,
+    /// Host endpoints, by name.
+    pub hosts: BTreeMap<Arc<str>, Arc<HostEndpoint>>,
+    /// Policies of all kinds.
+    pub policies: BTreeMap<PolicyId, Arc<Policy>>,
+    /// Tiers. Policies of a tier that is not here do not act.
+    pub tiers: BTreeMap<TierName, Tier>,
+    /// Profiles.
+    pub profiles: BTreeMap<ProfileName, Arc<Profile>>,
+    /// Network sets.
+    pub network_sets: BTreeMap<NetworkSetId, Arc<NetworkSet>>,
+    /// Backends of services, all slices together.
+    pub services: BTreeMap<ServiceId, Vec<Backend>>,
+    /// Nodes.
+    pub nodes: BTreeMap<NodeName, NodeView>,
+    /// How pods' packets travel between nodes.
+    pub overlay: Overlay,
+    /// Ports of hosts that stay reachable.
+    pub failsafe_inbound: Vec<Failsafe>,
+    /// Ports that hosts can always reach.
+    pub failsafe_outbound: Vec<Failsafe>,
+    /// What happens to a pod's packet to its own host after the pod's egress policy: `Allow`
+    /// (ACCEPT), `Deny` (DROP), or `Pass` (RETURN: the host's own policy decides).
+    pub endpoint_to_host: Action,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            workloads: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            tiers: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+            network_sets: BTreeMap::new(),
+            services: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            overlay: Overlay::Routed,
+            failsafe_inbound: Vec::new(),
+            failsafe_outbound: Vec::new(),
+            endpoint_to_host: Action::Deny,
+        }
+    }
+}
+
+/// Labels of an object, its own first, then those of its profiles in order.
+pub(crate) struct Inherited<'a> {
+    own: &'a BTreeMap<Arc<str>, Arc<str>>,
+    profiles: Vec<&'a Profile>,
+}
+
+impl selector::Labels for Inherited<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let inherited = || self.profiles.iter().find_map(|p| p.labels.get(key));
+        self.own.get(key).or_else(inherited).map(AsRef::as_ref)
+    }
+}
+
+impl View {
+    /// The labels that selectors see.
+    pub(crate) fn labels<'a>(
+        &'a self,
+        own: &'a model::Labels,
+        profiles: &[ProfileName],
+    ) -> Inherited<'a> {
+        let profiles = profiles.iter().filter_map(|p| self.profiles.get(p).map(AsRef::as_ref));
+        Inherited { own, profiles: profiles.collect() }
+    }
+
+    /// The pod that has `address`.
+    pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<WorkloadEndpoint>> {
+        self.workloads.values().find(|w| w.addresses.contains(&address))
+    }
+
+    /// The node that has `address` on one of its own interfaces.
+    pub fn node_at(&self, address: IpAddr) -> Option<&NodeName> {
+        let has = |n: &NodeView| n.interfaces.iter().any(|(_, a)| a.contains(&address));
+        self.nodes.iter().find(|(_, n)| has(n)).map(|(name, _)| name)
+    }
+}
