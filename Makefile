@@ -1,0 +1,32 @@
+# The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
+CARGO ?= cargo
+
+.PHONY: help setup build demo test lint bench
+
+help:
+	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
+	@echo 'make test    every test'
+	@echo 'make build   target/release/calico and target/release/calico-cni'
+	@echo 'make lint    rustfmt, clippy, licences'
+	@echo 'make bench   the benchmarks'
+	@echo 'make setup   what the others need: Debian packages, kubectl'
+
+setup:
+	@dev/setup.sh
+
+build: setup
+	$(CARGO) build --release --locked --bins
+
+demo: build
+	target/release/calico sandbox demo --examples examples
+
+# One test process at a time: several of them start whole clusters.
+test: build
+	$(CARGO) test --release --locked --workspace
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+bench: build
+	$(CARGO) bench --locked --workspace
