@@ -1,48 +1,216 @@
-//! The interface that other crates build on; the parser replaces the body.
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! The public face: one shared, immutable, parsed selector.
 
-/// Where a selector looks labels up.
-pub trait Labels {
-    /// The value of label `key`, if present.
-    fn get(&self, key: &str) -> Option<&str>;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha224};
+
+use crate::Labels;
+use crate::ast::{Node, Test};
+use crate::parse::{self, ParseError};
+use crate::restrict::{self, Restrictions};
+
+/// A parsed selector. Clones share one allocation; equality, order and hash are those of the
+/// canonical text.
+#[derive(Clone)]
+pub struct Selector(Arc<Inner>);
+
+struct Inner {
+    root: Node,
+    canonical: Box<str>,
+    id: OnceLock<Box<str>>, // most selectors never become a set, so the hash waits until asked for
 }
 
-impl<K: AsRef<str> + Ord + std::borrow::Borrow<str>, V: AsRef<str>> Labels for BTreeMap<K, V> {
-    fn get(&self, key: &str) -> Option<&str> {
-        BTreeMap::get(self, key).map(AsRef::as_ref)
+/// What a `namespaceSelector` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamespaceSelector {
+    /// `global()`: only objects that are in no namespace.
+    Global,
+    /// Objects in the namespaces whose labels match.
+    Matching(Selector),
+}
+
+impl NamespaceSelector {
+    /// Parses a `namespaceSelector`: a selector, or `global()` standing alone.
+    ///
+    /// # Errors
+    /// As for [`Selector::parse`], and when `global()` is a part of a larger expression.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        if parse::is_global(text) {
+            return Ok(Self::Global);
+        }
+        Selector::parse(text).map(Self::Matching)
     }
 }
-
-/// What was wrong with a selector's text, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at byte {at}: {message}")]
-pub struct ParseError {
-    /// Byte offset in the text.
-    pub at: usize,
-    /// What was found and what was wanted.
-    pub message: String,
-}
-
-/// A parsed selector. Clones share one allocation; equality and order are those of the canonical text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Selector(Arc<str>);
 
 impl Selector {
-    /// Parses a selector.
+    /// Parses a selector. Empty text means `all()`.
+    ///
+    /// # Errors
+    /// [`ParseError`] with the byte offset at which the text stops making sense.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        Ok(Self(text.into()))
+        parse::selector(text).map(Self::new)
     }
-    /// The canonical text.
+
+    /// `all()`: matches everything.
+    pub fn all() -> Self {
+        Self::new(Node::All)
+    }
+
+    /// `has(key)`.
+    ///
+    /// For this and the other constructors: `key` must be a label key. They do not check it, since
+    /// their callers fold constants and already validated names.
+    pub fn has(key: &str) -> Self {
+        Self::new(Node::Label(key.into(), Test::Has))
+    }
+
+    /// `!has(key)`.
+    pub fn not_has(key: &str) -> Self {
+        Self::has(key).negated()
+    }
+
+    /// `key == "value"`. The value must not hold both kinds of quotes, else the canonical text
+    /// could not be parsed again (label values hold neither).
+    pub fn equals(key: &str, value: &str) -> Self {
+        Self::new(Node::Label(key.into(), Test::Eq(value.into())))
+    }
+
+    /// `key != "value"`.
+    pub fn not_equals(key: &str, value: &str) -> Self {
+        Self::new(Node::Label(key.into(), Test::Ne(value.into())))
+    }
+
+    /// `key in {"a", "b"}`.
+    pub fn is_in<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::new(Node::Label(key.into(), Test::In(sorted(values))))
+    }
+
+    /// `key not in {"a", "b"}`.
+    pub fn not_in<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::new(Node::Label(key.into(), Test::NotIn(sorted(values))))
+    }
+
+    /// `!self`.
+    pub fn negated(&self) -> Self {
+        Self::new(Node::Not(Box::new(self.0.root.clone())))
+    }
+
+    /// `(self && other)`, as parsing that text gives it.
+    pub fn and(&self, other: &Self) -> Self {
+        Self::new(Node::And(vec![self.0.root.clone(), other.0.root.clone()]))
+    }
+
+    /// `(a && b && ..)`; `all()` for none, the operand itself for one.
+    pub fn and_all<'a>(operands: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut operands: Vec<&Self> = operands.into_iter().collect();
+        match operands.len() {
+            0 => Self::all(),
+            1 => operands.remove(0).clone(),
+            _ => Self::new(Node::And(operands.iter().map(|s| s.0.root.clone()).collect())),
+        }
+    }
+
+    /// `(self || other)`, as parsing that text gives it.
+    pub fn or(&self, other: &Self) -> Self {
+        Self::new(Node::Or(vec![self.0.root.clone(), other.0.root.clone()]))
+    }
+
+    /// The same expression with `prefix` before every label key: how a selector over namespace
+    /// labels (`pcns.`) or service-account labels (`pcsa.`) becomes one over endpoints.
+    pub fn with_key_prefix(&self, prefix: &str) -> Self {
+        Self::new(self.0.root.map_keys(&|key| format!("{prefix}{key}").into()))
+    }
+
+    /// The canonical text. Parsing it gives an equivalent selector.
     pub fn canonical(&self) -> &str {
-        &self.0
+        &self.0.canonical
     }
-    /// The stable id: `s:` and the hash of the canonical text.
+
+    /// The stable id: `s:` and the unpadded URL-safe base64 of the SHA-224 of `s:` and the
+    /// canonical text. 40 bytes.
     pub fn id(&self) -> &str {
-        &self.0
+        self.0.id.get_or_init(|| {
+            let digest = Sha224::new().chain_update("s:").chain_update(self.canonical()).finalize();
+            format!("s:{}", URL_SAFE_NO_PAD.encode(digest)).into()
+        })
     }
+
     /// Whether `labels` satisfy the selector.
-    pub fn matches(&self, _labels: &(impl Labels + ?Sized)) -> bool {
-        true
+    pub fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
+        self.0.root.matches(labels)
+    }
+
+    /// Whether this is `all()`.
+    pub fn is_all(&self) -> bool {
+        self.0.root == Node::All
+    }
+
+    /// What the labels of every match have in common; for indexing.
+    pub fn restrictions(&self) -> Restrictions {
+        restrict::of(&self.0.root)
+    }
+
+    fn new(root: Node) -> Self {
+        let mut canonical = String::new();
+        root.write(&mut canonical);
+        Self(Arc::new(Inner { root, canonical: canonical.into(), id: OnceLock::new() }))
+    }
+}
+
+pub(crate) fn sorted<'a>(values: impl IntoIterator<Item = &'a str>) -> Box<[Arc<str>]> {
+    let mut values: Vec<&str> = values.into_iter().collect();
+    values.sort_unstable();
+    values.dedup();
+    values.into_iter().map(Arc::from).collect()
+}
+
+impl FromStr for Selector {
+    type Err = ParseError;
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        Self::parse(s)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.canonical())
+    }
+}
+
+impl fmt::Debug for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Selector").field(&self.canonical()).finish()
+    }
+}
+
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.canonical() == other.canonical()
+    }
+}
+
+impl Eq for Selector {}
+
+impl Hash for Selector {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical().hash(state);
+    }
+}
+
+impl PartialOrd for Selector {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Selector {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.canonical().cmp(other.canonical())
     }
 }

@@ -1,0 +1,129 @@
+//! The parsed expression: evaluation and canonical text.
+
+use std::sync::Arc;
+
+use crate::Labels;
+
+/// An expression over labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// `all()`
+    All,
+    /// A test of one label.
+    Label(Arc<str>, Test),
+    /// `!x`
+    Not(Box<Node>),
+    /// `(a && b && ..)`, at least two operands.
+    And(Vec<Node>),
+    /// `(a || b || ..)`, at least two operands.
+    Or(Vec<Node>),
+}
+
+/// What is asked of one label. `Ne` and `NotIn` hold when the label is missing; all others do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    Has,
+    Eq(Arc<str>),
+    Ne(Arc<str>),
+    Contains(Arc<str>),
+    StartsWith(Arc<str>),
+    EndsWith(Arc<str>),
+    /// Sorted, without duplicates.
+    In(Box<[Arc<str>]>),
+    /// Sorted, without duplicates.
+    NotIn(Box<[Arc<str>]>),
+}
+
+impl Node {
+    pub(crate) fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
+        match self {
+            Self::All => true,
+            Self::Label(key, test) => test.matches(labels.get(key)),
+            Self::Not(inner) => !inner.matches(labels),
+            Self::And(all) => all.iter().all(|n| n.matches(labels)),
+            Self::Or(any) => any.iter().any(|n| n.matches(labels)),
+        }
+    }
+
+    /// Appends the canonical text.
+    pub(crate) fn write(&self, out: &mut String) {
+        match self {
+            Self::All => out.push_str("all()"),
+            Self::Label(key, test) => test.write(key, out),
+            Self::Not(inner) => {
+                out.push('!');
+                inner.write(out);
+            }
+            Self::And(operands) => write_joined(operands, " && ", out),
+            Self::Or(operands) => write_joined(operands, " || ", out),
+        }
+    }
+
+    /// The same expression over other label keys.
+    pub(crate) fn map_keys(&self, rename: &impl Fn(&str) -> Arc<str>) -> Self {
+        let list = |nodes: &[Self]| nodes.iter().map(|n| n.map_keys(rename)).collect();
+        match self {
+            Self::All => Self::All,
+            Self::Label(key, test) => Self::Label(rename(key), test.clone()),
+            Self::Not(inner) => Self::Not(Box::new(inner.map_keys(rename))),
+            Self::And(operands) => Self::And(list(operands)),
+            Self::Or(operands) => Self::Or(list(operands)),
+        }
+    }
+}
+
+impl Test {
+    fn matches(&self, value: Option<&str>) -> bool {
+        match (self, value) {
+            (Self::Has, value) => value.is_some(),
+            (Self::Ne(_) | Self::NotIn(_), None) => true,
+            (_, None) => false,
+            (Self::Eq(want), Some(v)) => v == &**want,
+            (Self::Ne(want), Some(v)) => v != &**want,
+            (Self::Contains(part), Some(v)) => v.contains(&**part),
+            (Self::StartsWith(part), Some(v)) => v.starts_with(&**part),
+            (Self::EndsWith(part), Some(v)) => v.ends_with(&**part),
+            (Self::In(set), Some(v)) => contains(set, v),
+            (Self::NotIn(set), Some(v)) => !contains(set, v),
+        }
+    }
+
+    fn write(&self, key: &str, out: &mut String) {
+        let (op, values): (&str, &[Arc<str>]) = match self {
+            Self::Has => {
+                out.extend(["has(", key, ")"]);
+                return;
+            }
+            Self::In(set) => ("in", set),
+            Self::NotIn(set) => ("not in", set),
+            Self::Eq(v) => ("==", std::slice::from_ref(v)),
+            Self::Ne(v) => ("!=", std::slice::from_ref(v)),
+            Self::Contains(v) => ("contains", std::slice::from_ref(v)),
+            Self::StartsWith(v) => ("starts with", std::slice::from_ref(v)),
+            Self::EndsWith(v) => ("ends with", std::slice::from_ref(v)),
+        };
+        out.extend([key, " ", op, " "]);
+        let set = matches!(self, Self::In(_) | Self::NotIn(_));
+        out.push_str(if set { "{" } else { "" });
+        for (i, value) in values.iter().enumerate() {
+            out.push_str(if i > 0 { ", " } else { "" });
+            // No escapes exist: a literal that holds one kind of quote was written with the other.
+            let quote = if value.contains('"') { "'" } else { "\"" };
+            out.extend([quote, value, quote]);
+        }
+        out.push_str(if set { "}" } else { "" });
+    }
+}
+
+fn contains(set: &[Arc<str>], value: &str) -> bool {
+    set.binary_search_by(|s| (**s).cmp(value)).is_ok()
+}
+
+fn write_joined(operands: &[Node], operator: &str, out: &mut String) {
+    out.push('(');
+    for (i, operand) in operands.iter().enumerate() {
+        out.push_str(if i > 0 { operator } else { "" });
+        operand.write(out);
+    }
+    out.push(')');
+}
