@@ -1,1 +1,52 @@
 //! Test kit: network namespaces, topologies, probes.
+//!
+//! What goes in: a test that needs a kernel of its own. What comes out: network namespaces that
+//! nobody else has, nodes and pods joined to a small network, and measured answers to "can this one
+//! reach that one".
+//!
+//! Invariants: every namespace is unique to its test, so tests run in parallel; everything is gone
+//! when its owner is dropped, also while panicking; without root it panics, because a test that
+//! cannot run must fail.
+//!
+//! Deliberately absent: any code of the product (the kit must not be wrong in the same way).
+//!
+//! Start reading at [`in_netns`], then [`Netns`], then [`Topology`].
+
+mod netns;
+mod probe;
+mod topology;
+
+pub use netns::{NamedNetns, Netns, in_netns, unique};
+pub use probe::{Server, can_connect, tcp_reply, udp_reply};
+pub use topology::{Node, Topology};
+
+use std::process::Command;
+
+/// Runs a shell command in the namespace of the calling thread.
+///
+/// # Panics
+/// If the command fails; with its output.
+pub fn sh(command: &str) {
+    drop(out(command));
+}
+
+/// Runs a shell command in the namespace of the calling thread and returns what it printed.
+///
+/// # Panics
+/// If the command fails; with its output.
+pub fn out(command: &str) -> String {
+    try_sh(command).unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+/// Runs a shell command in the namespace of the calling thread: what it printed, or why it failed.
+pub fn try_sh(command: &str) -> Result<String, String> {
+    let done = Command::new("sh")
+        .args(["-e", "-c", command])
+        .output()
+        .map_err(|error| format!("sh: {error}"))?;
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    if done.status.success() {
+        return Ok(text);
+    }
+    Err(format!("{}: {text}{}", done.status, String::from_utf8_lossy(&done.stderr)))
+}
