@@ -27,6 +27,7 @@ test: build
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	dev/deny.sh
 
 bench: build
 	$(CARGO) bench --locked --workspace

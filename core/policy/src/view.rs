@@ -98,8 +98,8 @@ pub(crate) struct Inherited<'a> {
 
 impl selector::Labels for Inherited<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        let inherited = || self.profiles.iter().find_map(|p| p.labels.get(key));
-        self.own.get(key).or_else(inherited).map(AsRef::as_ref)
+        let inherited = || self.profiles.iter().find_map(|p| BTreeMap::get(&p.labels, key));
+        BTreeMap::get(self.own, key).or_else(inherited).map(AsRef::as_ref)
     }
 }
 
