@@ -1,1 +1,22 @@
-//! Logs, metrics registry, health and readiness server.
+//! What an operator sees of a process: logs, metrics, health.
+//!
+//! Goes in: a log configuration, a metrics registry, health reports, a status document. Comes out:
+//! lines on standard error (and in a file), and HTTP on one or more addresses.
+//!
+//! Invariants: a component that stops reporting makes the process unhealthy after its own timeout;
+//! serving never blocks the component that reports.
+//!
+//! Deliberately absent: what the metrics are (each component has its own), profiling.
+//!
+//! Start reading at [`Health`], [`serve`], [`init_logs`].
+
+mod health;
+mod logs;
+mod server;
+
+pub use health::{Aspects, Component, Health, Report, Reporter};
+pub use logs::{Format, LogConfig, LogError, init_logs};
+pub use server::{Endpoints, ServeError, StatusFn, serve};
+
+/// The registry of the metrics library, so that users need not name it.
+pub use prometheus_client::registry::Registry;
