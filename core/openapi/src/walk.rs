@@ -1,0 +1,109 @@
+//! Pruning, defaulting and their kin: one object beside its schema.
+
+use serde_json::Value;
+
+use crate::node::{Id, Tree};
+
+/// The path of a field below another.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+pub(crate) fn unknown(tree: &Tree, root: Id, object: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    find_unknown(tree, root, object, String::new(), &mut found);
+    found
+}
+
+fn find_unknown(tree: &Tree, id: Id, value: &Value, path: String, found: &mut Vec<String>) {
+    let node = tree.node(id);
+    match value {
+        Value::Object(map) => {
+            for (name, inner) in map {
+                match node.field(name).or(node.extra) {
+                    Some(child) => find_unknown(tree, child, inner, join(&path, name), found),
+                    None if node.keeps_unknown => (),
+                    None => found.push(join(&path, name)),
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(items) = node.items else { return };
+            for (i, inner) in list.iter().enumerate() {
+                find_unknown(tree, items, inner, format!("{path}[{i}]"), found);
+            }
+        }
+        _ => (),
+    }
+}
+
+pub(crate) fn prune(tree: &Tree, id: Id, value: &mut Value) {
+    let node = tree.node(id);
+    match value {
+        Value::Object(map) => map.retain(|name, inner| {
+            let child = node.field(name).or(node.extra);
+            if let Some(child) = child {
+                prune(tree, child, inner);
+            }
+            child.is_some() || node.keeps_unknown
+        }),
+        Value::Array(list) => {
+            if let Some(items) = node.items {
+                list.iter_mut().for_each(|inner| prune(tree, items, inner));
+            }
+        }
+        _ => (),
+    }
+}
+
+pub(crate) fn default(tree: &Tree, id: Id, value: &mut Value) {
+    let node = tree.node(id);
+    match value {
+        Value::Object(map) => {
+            for (name, child) in &node.fields {
+                let child = tree.node(*child);
+                let Some(default) = &child.default else { continue };
+                let missing = match map.get(&**name) {
+                    None => true,
+                    Some(Value::Null) => !child.nullable,
+                    Some(_) => false,
+                };
+                if missing {
+                    map.insert(name.to_string(), default.clone());
+                }
+            }
+            for (name, inner) in map.iter_mut() {
+                if let Some(child) = node.field(name).or(node.extra) {
+                    default(tree, child, inner);
+                }
+            }
+        }
+        Value::Array(list) => {
+            if let Some(items) = node.items {
+                list.iter_mut().for_each(|inner| default(tree, items, inner));
+            }
+        }
+        _ => (),
+    }
+}
+
+/// `everywhere`: no field of the kind tells null and absent apart, whatever its schema says.
+pub(crate) fn drop_nulls(tree: &Tree, id: Id, value: &mut Value, everywhere: bool) {
+    let node = tree.node(id);
+    match value {
+        Value::Object(map) => map.retain(|name, inner| {
+            let Some(child) = node.field(name).or(node.extra) else { return true };
+            if inner.is_null() && (everywhere || !tree.node(child).nullable) {
+                return false;
+            }
+            drop_nulls(tree, child, inner, everywhere);
+            true
+        }),
+        Value::Array(list) => {
+            if let Some(items) = node.items {
+                list.iter_mut().for_each(|inner| drop_nulls(tree, items, inner, everywhere));
+            }
+        }
+        _ => (),
+    }
+}
