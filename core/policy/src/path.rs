@@ -151,13 +151,11 @@ impl Way<'_> {
             let point = subject.point.clone();
             return self.plain(point, dir, Verdict::Allow, Reason::Failsafe);
         }
-        match decide(self.view, &subject, kind, dir, self.packet) {
-            Some(step) => self.push(step),
-            None => {
-                self.nobody(dir);
-                Ok(())
-            }
+        if let Some(step) = decide(self.view, &subject, kind, dir, self.packet) {
+            return self.push(step);
         }
+        self.nobody(dir);
+        Ok(())
     }
 
     fn is_failsafe(&self, direction: Direction) -> bool {
