@@ -6,6 +6,7 @@
 //! * [`update`]: what the syncer and the CNI server feed into the calculation, typed and parsed.
 //! * [`policy`], [`endpoint`], [`network`]: the objects inside those updates.
 //! * [`output`]: what the calculation says this node must program.
+//! * [`wiring`]: routes, tunnels and interfaces, as the managers want them and the drivers make them.
 //! * [`delta`]: desired state against observed state; [`insync`]: the witness that the first
 //!   snapshot is complete (law 3).
 //!
@@ -22,6 +23,7 @@ pub mod network;
 pub mod output;
 pub mod policy;
 pub mod update;
+pub mod wiring;
 
 pub use delta::{Delta, Op};
 pub use endpoint::{HostEndpoint, NamedPort, WorkloadEndpoint};
@@ -29,6 +31,7 @@ pub use ids::{IfaceName, NodeName, ProfileName, TierName, WorkloadId};
 pub use insync::InSync;
 pub use policy::{Action, IpVersion, Policy, PolicyId, PolicyKind, Port, Protocol, Rule};
 pub use update::Update;
+pub use wiring::{HostInterface, NextHop, Tunnel, TunnelEnd};
 
 /// Labels of an endpoint, set, namespace or node: sorted, shared.
 pub type Labels =

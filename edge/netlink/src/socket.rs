@@ -96,15 +96,15 @@ impl Socket {
         let seq = self.start(request, 0)?;
         loop {
             self.receive()?;
-            for message in Messages(&self.buffer).filter(|m| m.seq == seq) {
-                if i32::from(message.kind) == libc::NLMSG_ERROR {
-                    let refusal = refusal(&message)
-                        .unwrap_or_else(|| Refusal { errno: libc::EPROTO, message: String::new() });
-                    return Err(Error::Refused { what: request.what(), refusal });
-                }
-                let len = message.payload.len();
-                return parse(&message).ok_or(Error::Malformed { what: request.what(), len });
+            let Some(message) = Messages(&self.buffer).find(|m| m.seq == seq) else { continue };
+            let refusal = (i32::from(message.kind) == libc::NLMSG_ERROR)
+                .then(|| refusal(&message))
+                .flatten();
+            if let Some(refusal) = refusal {
+                return Err(Error::Refused { what: request.what(), refusal });
             }
+            let len = message.payload.len();
+            return parse(&message).ok_or(Error::Malformed { what: request.what(), len });
         }
     }
 
