@@ -6,35 +6,41 @@ use crate::Labels;
 
 /// An expression over labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
+pub enum Expr {
     /// `all()`
     All,
     /// A test of one label.
     Label(Arc<str>, Test),
     /// `!x`
-    Not(Box<Node>),
+    Not(Box<Expr>),
     /// `(a && b && ..)`, at least two operands.
-    And(Vec<Node>),
+    And(Vec<Expr>),
     /// `(a || b || ..)`, at least two operands.
-    Or(Vec<Node>),
+    Or(Vec<Expr>),
 }
 
 /// What is asked of one label. `Ne` and `NotIn` hold when the label is missing; all others do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Test {
+pub enum Test {
+    /// `has(k)`
     Has,
+    /// `k == "v"`
     Eq(Arc<str>),
+    /// `k != "v"`
     Ne(Arc<str>),
+    /// `k contains "v"`
     Contains(Arc<str>),
+    /// `k starts with "v"`
     StartsWith(Arc<str>),
+    /// `k ends with "v"`
     EndsWith(Arc<str>),
-    /// Sorted, without duplicates.
+    /// `k in {..}`; sorted, without duplicates.
     In(Box<[Arc<str>]>),
-    /// Sorted, without duplicates.
+    /// `k not in {..}`; sorted, without duplicates.
     NotIn(Box<[Arc<str>]>),
 }
 
-impl Node {
+impl Expr {
     pub(crate) fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
         match self {
             Self::All => true,
@@ -119,7 +125,7 @@ fn contains(set: &[Arc<str>], value: &str) -> bool {
     set.binary_search_by(|s| (**s).cmp(value)).is_ok()
 }
 
-fn write_joined(operands: &[Node], operator: &str, out: &mut String) {
+fn write_joined(operands: &[Expr], operator: &str, out: &mut String) {
     out.push('(');
     for (i, operand) in operands.iter().enumerate() {
         out.push_str(if i > 0 { operator } else { "" });

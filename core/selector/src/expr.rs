@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha224};
 
 use crate::Labels;
-use crate::ast::{Node, Test};
+use crate::ast::{Expr, Test};
 use crate::parse::{self, ParseError};
 use crate::restrict::{self, Restrictions};
 
@@ -21,7 +21,7 @@ use crate::restrict::{self, Restrictions};
 pub struct Selector(Arc<Inner>);
 
 struct Inner {
-    root: Node,
+    root: Expr,
     canonical: Box<str>,
     id: OnceLock<Box<str>>, // most selectors never become a set, so the hash waits until asked for
 }
@@ -59,7 +59,7 @@ impl Selector {
 
     /// `all()`: matches everything.
     pub fn all() -> Self {
-        Self::new(Node::All)
+        Self::new(Expr::All)
     }
 
     /// `has(key)`.
@@ -67,7 +67,7 @@ impl Selector {
     /// For this and the other constructors: `key` must be a label key. They do not check it, since
     /// their callers fold constants and already validated names.
     pub fn has(key: &str) -> Self {
-        Self::new(Node::Label(key.into(), Test::Has))
+        Self::new(Expr::Label(key.into(), Test::Has))
     }
 
     /// `!has(key)`.
@@ -78,32 +78,32 @@ impl Selector {
     /// `key == "value"`. The value must not hold both kinds of quotes, else the canonical text
     /// could not be parsed again (label values hold neither).
     pub fn equals(key: &str, value: &str) -> Self {
-        Self::new(Node::Label(key.into(), Test::Eq(value.into())))
+        Self::new(Expr::Label(key.into(), Test::Eq(value.into())))
     }
 
     /// `key != "value"`.
     pub fn not_equals(key: &str, value: &str) -> Self {
-        Self::new(Node::Label(key.into(), Test::Ne(value.into())))
+        Self::new(Expr::Label(key.into(), Test::Ne(value.into())))
     }
 
     /// `key in {"a", "b"}`.
     pub fn is_in<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::new(Node::Label(key.into(), Test::In(sorted(values))))
+        Self::new(Expr::Label(key.into(), Test::In(sorted(values))))
     }
 
     /// `key not in {"a", "b"}`.
     pub fn not_in<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::new(Node::Label(key.into(), Test::NotIn(sorted(values))))
+        Self::new(Expr::Label(key.into(), Test::NotIn(sorted(values))))
     }
 
     /// `!self`.
     pub fn negated(&self) -> Self {
-        Self::new(Node::Not(Box::new(self.0.root.clone())))
+        Self::new(Expr::Not(Box::new(self.0.root.clone())))
     }
 
     /// `(self && other)`, as parsing that text gives it.
     pub fn and(&self, other: &Self) -> Self {
-        Self::new(Node::And(vec![self.0.root.clone(), other.0.root.clone()]))
+        Self::new(Expr::And(vec![self.0.root.clone(), other.0.root.clone()]))
     }
 
     /// `(a && b && ..)`; `all()` for none, the operand itself for one.
@@ -112,13 +112,13 @@ impl Selector {
         match operands.len() {
             0 => Self::all(),
             1 => operands.remove(0).clone(),
-            _ => Self::new(Node::And(operands.iter().map(|s| s.0.root.clone()).collect())),
+            _ => Self::new(Expr::And(operands.iter().map(|s| s.0.root.clone()).collect())),
         }
     }
 
     /// `(self || other)`, as parsing that text gives it.
     pub fn or(&self, other: &Self) -> Self {
-        Self::new(Node::Or(vec![self.0.root.clone(), other.0.root.clone()]))
+        Self::new(Expr::Or(vec![self.0.root.clone(), other.0.root.clone()]))
     }
 
     /// The same expression with `prefix` before every label key: how a selector over namespace
@@ -148,7 +148,12 @@ impl Selector {
 
     /// Whether this is `all()`.
     pub fn is_all(&self) -> bool {
-        self.0.root == Node::All
+        self.0.root == Expr::All
+    }
+
+    /// The expression, for those who compile it into a form of their own.
+    pub fn expr(&self) -> &Expr {
+        &self.0.root
     }
 
     /// What the labels of every match have in common; for indexing.
@@ -156,7 +161,7 @@ impl Selector {
         restrict::of(&self.0.root)
     }
 
-    fn new(root: Node) -> Self {
+    fn new(root: Expr) -> Self {
         let mut canonical = String::new();
         root.write(&mut canonical);
         Self(Arc::new(Inner { root, canonical: canonical.into(), id: OnceLock::new() }))

@@ -21,6 +21,7 @@ mod labels;
 mod parse;
 mod restrict;
 
+pub use ast::{Expr, Test};
 pub use expr::{NamespaceSelector, Selector};
 pub use labels::Labels;
 pub use parse::{MAX_DEPTH, MAX_KEY_LEN, ParseError};

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use crate::ast::{Node, Test};
+use crate::ast::{Expr, Test};
 use crate::expr::sorted;
 
 /// Deepest nesting of parentheses that is accepted.
@@ -32,11 +32,11 @@ pub struct ParseError {
 }
 
 /// Parses a whole selector.
-pub(crate) fn selector(text: &str) -> Result<Node, ParseError> {
+pub(crate) fn selector(text: &str) -> Result<Expr, ParseError> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.skip_space();
     if cursor.rest().is_empty() {
-        return Ok(Node::All);
+        return Ok(Expr::All);
     }
     expression(&mut cursor)
 }
@@ -55,8 +55,8 @@ pub(crate) fn is_global(text: &str) -> bool {
 struct Group {
     opened_at: usize,
     negated: bool, // an odd number of `!` before the parenthesis
-    or: Vec<Node>,
-    and: Vec<Node>,
+    or: Vec<Expr>,
+    and: Vec<Expr>,
 }
 
 impl Group {
@@ -66,16 +66,16 @@ impl Group {
 
     fn end_and(&mut self) {
         let operands = std::mem::take(&mut self.and);
-        self.or.push(single_or(operands, Node::And));
+        self.or.push(single_or(operands, Expr::And));
     }
 
-    fn close(mut self) -> Node {
+    fn close(mut self) -> Expr {
         self.end_and();
-        negate(single_or(self.or, Node::Or), self.negated)
+        negate(single_or(self.or, Expr::Or), self.negated)
     }
 }
 
-fn single_or(mut operands: Vec<Node>, many: fn(Vec<Node>) -> Node) -> Node {
+fn single_or(mut operands: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
     match operands.pop() {
         Some(only) if operands.is_empty() => only,
         Some(last) => {
@@ -86,11 +86,11 @@ fn single_or(mut operands: Vec<Node>, many: fn(Vec<Node>) -> Node) -> Node {
     }
 }
 
-fn negate(node: Node, negated: bool) -> Node {
-    if negated { Node::Not(Box::new(node)) } else { node }
+fn negate(node: Expr, negated: bool) -> Expr {
+    if negated { Expr::Not(Box::new(node)) } else { node }
 }
 
-fn expression(cursor: &mut Cursor<'_>) -> Result<Node, ParseError> {
+fn expression(cursor: &mut Cursor<'_>) -> Result<Expr, ParseError> {
     let mut open: Vec<Group> = Vec::new();
     let mut group = Group::new(0, false);
     'operand: loop {
@@ -173,17 +173,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn atom(&mut self) -> Result<Node, ParseError> {
+    fn atom(&mut self) -> Result<Expr, ParseError> {
         let at = self.at;
         if self.call("all") {
             self.expect(")", "')' after 'all('")?;
-            return Ok(Node::All);
+            return Ok(Expr::All);
         }
         if self.call("has") {
             let key = self.key("a label key after 'has('")?;
             self.skip_space();
             self.expect(")", "')' after the label key in 'has('")?;
-            return Ok(Node::Label(key.into(), Test::Has));
+            return Ok(Expr::Label(key.into(), Test::Has));
         }
         if self.call("global") {
             let message = "global() is allowed in a namespace selector only, and there alone";
@@ -191,7 +191,7 @@ impl<'a> Cursor<'a> {
         }
         let key = self.key("a label key, 'has(', 'all()', '!' or '('")?;
         let test = self.test(key)?;
-        Ok(Node::Label(key.into(), test))
+        Ok(Expr::Label(key.into(), test))
     }
 
     fn key(&mut self, want: &str) -> Result<&'a str, ParseError> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ast::{Node, Test};
+use crate::ast::{Expr, Test};
 
 /// Restrictions by label key; keys without an entry are unrestricted.
 pub type Restrictions = BTreeMap<Arc<str>, Restriction>;
@@ -72,10 +72,10 @@ impl Restriction {
     }
 }
 
-pub(crate) fn of(node: &Node) -> Restrictions {
+pub(crate) fn of(node: &Expr) -> Restrictions {
     match node {
-        Node::All => Restrictions::new(),
-        Node::Label(key, test) => {
+        Expr::All => Restrictions::new(),
+        Expr::Label(key, test) => {
             let values = match test {
                 Test::Ne(_) | Test::NotIn(_) => return Restrictions::new(),
                 Test::Eq(v) => Some(vec![v.clone()]),
@@ -85,21 +85,21 @@ pub(crate) fn of(node: &Node) -> Restrictions {
             Restrictions::from([(key.clone(), Restriction::present(values))])
         }
         // Only absence can be concluded: `!(a == "b")` holds with and without the label.
-        Node::Not(inner) => match &**inner {
-            Node::Label(key, Test::Has) => {
+        Expr::Not(inner) => match &**inner {
+            Expr::Label(key, Test::Has) => {
                 let absent = Restriction { must_be_absent: true, ..Restriction::default() };
                 Restrictions::from([(key.clone(), absent)])
             }
             _ => Restrictions::new(),
         },
-        Node::And(operands) => {
+        Expr::And(operands) => {
             let mut all = Restrictions::new();
             for (key, restriction) in operands.iter().flat_map(of) {
                 all.entry(key).or_default().both(restriction);
             }
             all
         }
-        Node::Or(operands) => {
+        Expr::Or(operands) => {
             let mut any = operands.first().map(of).unwrap_or_default();
             for other in operands.iter().skip(1) {
                 if any.is_empty() {

@@ -1,0 +1,100 @@
+//! A sparse set of small numbers.
+
+/// Sorted words of 64 numbers each. Numbers are handed out in ascending order and reused, so that
+/// growing a set is nearly always an append, and a dense set costs two bits a number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bits {
+    words: Vec<(u32, u64)>, // invariant: ascending, no empty word
+    len: u32,
+}
+
+impl Bits {
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn contains(&self, n: u32) -> bool {
+        self.find(n >> 6).is_ok_and(|at| self.words[at].1 & bit(n) != 0)
+    }
+
+    /// Adds `n`; whether it was new.
+    pub(crate) fn insert(&mut self, n: u32) -> bool {
+        let at = match self.find(n >> 6) {
+            Ok(at) => at,
+            Err(at) => {
+                self.words.insert(at, (n >> 6, 0));
+                at
+            }
+        };
+        let new = self.words[at].1 & bit(n) == 0;
+        self.words[at].1 |= bit(n);
+        self.len += u32::from(new);
+        new
+    }
+
+    /// Removes `n`; whether it was there.
+    pub(crate) fn remove(&mut self, n: u32) -> bool {
+        let Ok(at) = self.find(n >> 6) else { return false };
+        let old = self.words[at].1 & bit(n) != 0;
+        self.words[at].1 &= !bit(n);
+        if self.words[at].1 == 0 {
+            self.words.remove(at);
+        }
+        self.len -= u32::from(old);
+        old
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.iter().flat_map(|&(high, word)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let low = rest.trailing_zeros();
+                (low < 64).then(|| {
+                    rest &= rest - 1;
+                    (high << 6) | low
+                })
+            })
+        })
+    }
+
+    fn find(&self, high: u32) -> Result<usize, usize> {
+        match self.words.last() {
+            Some(&(last, _)) if last < high => Err(self.words.len()),
+            Some(&(last, _)) if last == high => Ok(self.words.len() - 1),
+            _ => self.words.binary_search_by_key(&high, |w| w.0),
+        }
+    }
+}
+
+fn bit(n: u32) -> u64 {
+    1 << (n & 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set(ops in prop::collection::vec((any::<bool>(), 0u32..300), 0..200)) {
+            let (mut bits, mut set) = (Bits::default(), BTreeSet::new());
+            for (add, n) in ops {
+                if add {
+                    prop_assert_eq!(bits.insert(n), set.insert(n));
+                } else {
+                    prop_assert_eq!(bits.remove(n), set.remove(&n));
+                }
+                prop_assert_eq!(bits.contains(n), set.contains(&n));
+            }
+            prop_assert_eq!(bits.len(), set.len());
+            prop_assert_eq!(bits.is_empty(), set.is_empty());
+            prop_assert!(bits.iter().eq(set.iter().copied()));
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! Policies, tiers and profiles: which are needed here, and in which order they act on an endpoint.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use model::output::{CalcPolicy, CalcProfile, CalcRule, EndpointTier, Output};
+use model::policy::{Profile, Stage, Tier};
+use model::{Action, Policy, PolicyId, ProfileName, Rule, TierName};
+use selector::Selector;
+
+use crate::hash::FastMap;
+use crate::index::{LabelIndex, SelectorId};
+use crate::items::{ItemId, Items, ProfileId};
+use crate::scan;
+use crate::sets::{SetNumber, Sets};
+use crate::slab::Slab;
+
+/// Number of a policy.
+type PolicyNumber = u32;
+
+struct Entry {
+    policy: Arc<Policy>,
+    selector: SelectorId,
+    sets: Vec<SetNumber>, // one entry for each use
+    emitted: bool,        // downstream has some version of it
+    rules_changed: bool,  // and it is not this one
+}
+
+struct ActiveProfile {
+    users: u32,
+    sets: Vec<SetNumber>,
+    sent: Option<SentProfile>,
+}
+
+/// What downstream has for the name of a profile.
+enum SentProfile {
+    /// The stand-in for one that does not exist.
+    DenyAll,
+    /// The rules of this version.
+    Rules(Arc<Profile>),
+}
+
+impl SentProfile {
+    /// Whether sending `now` would say the same again.
+    fn says(&self, now: Option<&Profile>) -> bool {
+        match (self, now) {
+            (Self::DenyAll, None) => true,
+            (Self::Rules(old), Some(now)) => old.ingress == now.ingress && old.egress == now.egress,
+            _ => false,
+        }
+    }
+}
+
+/// The kind of a local endpoint, as far as policies care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndpointKind {
+    Workload,
+    Host,
+}
+
+/// Everything about the policies of this node.
+#[derive(Default)]
+pub(crate) struct Policies {
+    entries: Slab<Entry>,
+    by_id: HashMap<PolicyId, PolicyNumber>,
+    tiers: HashMap<TierName, Tier>,
+    index: LabelIndex, // over local endpoints only
+    selectors: HashMap<Selector, SelectorId>,
+    groups: FastMap<SelectorId, Vec<PolicyNumber>>, // who shares a selector, in order
+    hosts: HashSet<ItemId>,
+    profiles: HashMap<ProfileName, ActiveProfile>,
+    dirty_policies: BTreeSet<PolicyNumber>,
+    gone_policies: BTreeSet<PolicyId>, // deleted while downstream has them
+    dirty_profiles: BTreeSet<ProfileName>,
+    touched: BTreeSet<ItemId>, // local endpoints whose list of policies may have changed
+    everything_touched: bool,
+}
+
+impl Policies {
+    /// A policy is new, changed or gone.
+    pub(crate) fn set_policy(
+        &mut self,
+        id: &PolicyId,
+        policy: Option<Arc<Policy>>,
+        items: &mut Items,
+        sets: &mut Sets,
+    ) {
+        match (self.by_id.get(id).copied(), policy) {
+            (None, None) => (),
+            (None, Some(policy)) => self.add_policy(id, policy, items),
+            (Some(number), None) => self.remove_policy(id, number, items, sets),
+            (Some(number), Some(policy)) => self.change_policy(id, number, policy, items),
+        }
+    }
+
+    fn add_policy(&mut self, id: &PolicyId, policy: Arc<Policy>, items: &mut Items) {
+        let selector = self.hold_selector(&policy.selector, items);
+        let emitted = self.gone_policies.remove(id);
+        let entry = Entry { policy, selector, sets: Vec::new(), emitted, rules_changed: true };
+        let number = self.entries.insert(entry);
+        self.by_id.insert(id.clone(), number);
+        self.join(number);
+    }
+
+    fn remove_policy(
+        &mut self,
+        id: &PolicyId,
+        number: PolicyNumber,
+        items: &mut Items,
+        sets: &mut Sets,
+    ) {
+        self.leave(number, items);
+        self.by_id.remove(id);
+        self.dirty_policies.remove(&number);
+        let Some(entry) = self.entries.remove(number) else { return };
+        sets.release_all(entry.sets);
+        if entry.emitted {
+            self.gone_policies.insert(id.clone());
+        }
+    }
+
+    fn change_policy(
+        &mut self,
+        id: &PolicyId,
+        number: PolicyNumber,
+        policy: Arc<Policy>,
+        items: &mut Items,
+    ) {
+        debug_assert_eq!(*id, policy.id, "an update is filed under the id of its object");
+        let old = self.entries[number].policy.clone();
+        if old == policy {
+            return;
+        }
+        let moved = old.selector != policy.selector || !same_place(&old, &policy);
+        if moved {
+            let selector = self.hold_selector(&policy.selector, items);
+            self.leave_for(number, selector, items);
+            self.entries[number].selector = selector;
+        }
+        let entry = &mut self.entries[number];
+        entry.policy = policy;
+        entry.rules_changed = true;
+        if moved {
+            self.join(number);
+        }
+        self.dirty_policies.insert(number);
+    }
+
+    /// Files a policy with its selector, in order, and touches the endpoints that it selects.
+    fn join(&mut self, number: PolicyNumber) {
+        let selector = self.entries[number].selector;
+        let mut policies = self.groups.remove(&selector).unwrap_or_default();
+        let at = policies.partition_point(|&p| self.compare(p, number) == Ordering::Less);
+        policies.insert(at, number);
+        self.groups.insert(selector, policies);
+        self.touched.extend(self.index.matched(selector).iter());
+        self.dirty_policies.insert(number);
+    }
+
+    fn leave(&mut self, number: PolicyNumber, items: &mut Items) {
+        self.leave_for(number, SelectorId::MAX, items);
+    }
+
+    /// Takes a policy from its selector, which goes if it was the last and is not `next`.
+    fn leave_for(&mut self, number: PolicyNumber, next: SelectorId, items: &mut Items) {
+        let selector = self.entries[number].selector;
+        self.touched.extend(self.index.matched(selector).iter());
+        let Some(group) = self.groups.get_mut(&selector) else { return };
+        group.retain(|p| *p != number);
+        if group.is_empty() && selector != next {
+            self.groups.remove(&selector);
+            self.selectors.remove(&self.entries[number].policy.selector);
+            self.index.remove_selector(selector, items);
+        }
+    }
+
+    fn hold_selector(&mut self, selector: &Selector, items: &mut Items) -> SelectorId {
+        if let Some(&id) = self.selectors.get(selector) {
+            return id;
+        }
+        let id = self.index.add_selector(selector, items);
+        self.selectors.insert(selector.clone(), id);
+        id
+    }
+
+    /// A tier is new, changed or gone. It changes the order of its policies on every endpoint.
+    pub(crate) fn set_tier(&mut self, name: TierName, tier: Option<Tier>) {
+        let old = match tier {
+            Some(tier) => self.tiers.insert(name.clone(), tier),
+            None => self.tiers.remove(&name),
+        };
+        if old.as_ref() == self.tiers.get(&name) {
+            return;
+        }
+        self.everything_touched = true;
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in groups.values_mut() {
+            group.sort_by(|&a, &b| self.compare(a, b));
+        }
+        self.groups = groups;
+    }
+
+    /// A local endpoint appears.
+    pub(crate) fn insert(&mut self, id: ItemId, kind: EndpointKind, items: &Items) {
+        if kind == EndpointKind::Host {
+            self.hosts.insert(id);
+        }
+        let now = self.index.insert(id, items);
+        self.selected_changed(id, &now);
+    }
+
+    /// A local endpoint goes, before it changes or leaves `items`.
+    pub(crate) fn remove(&mut self, id: ItemId, items: &Items) {
+        let before = self.index.matches_of(id, items);
+        self.index.remove(id, &before, items);
+        self.selected_changed(id, &before);
+        self.hosts.remove(&id);
+        self.touched.remove(&id);
+    }
+
+    /// See [`Sets::heirs`].
+    pub(crate) fn heirs(
+        &self,
+        profile: ProfileId,
+        items: &Items,
+    ) -> Vec<(ItemId, Vec<SelectorId>)> {
+        let heirs = self.index.heirs(profile);
+        heirs.into_iter().map(|id| (id, self.index.matches_of(id, items))).collect()
+    }
+
+    /// See [`Sets::rematch`].
+    pub(crate) fn rematch(&mut self, heirs: &[(ItemId, Vec<SelectorId>)], items: &Items) {
+        for (id, before) in heirs {
+            let now = self.index.rematch(*id, before, items);
+            let lost: Vec<_> = before.iter().filter(|s| !now.contains(s)).copied().collect();
+            let won: Vec<_> = now.iter().filter(|s| !before.contains(s)).copied().collect();
+            self.selected_changed(*id, &lost);
+            self.selected_changed(*id, &won);
+        }
+    }
+
+    /// An endpoint started or stopped to match these selectors: the policies behind them may have
+    /// become needed or not needed here.
+    fn selected_changed(&mut self, id: ItemId, selectors: &[SelectorId]) {
+        if selectors.is_empty() {
+            return;
+        }
+        self.touched.insert(id);
+        for selector in selectors {
+            // With two or more matches left, or two now, nothing changes but for host endpoints,
+            // whose policies depend on the kind of what they select.
+            if self.index.matched(*selector).len() <= 1 || self.hosts.contains(&id) {
+                let group = self.groups.get(selector).map_or(&[][..], |g| g);
+                self.dirty_policies.extend(group);
+            }
+        }
+    }
+
+    /// A local endpoint lists this profile (`true`) or no longer does.
+    pub(crate) fn use_profile(&mut self, name: &ProfileName, more: Uses) {
+        let entry = self.profiles.entry(name.clone()).or_insert_with(|| ActiveProfile {
+            users: 0,
+            sets: Vec::new(),
+            sent: None,
+        });
+        match more {
+            Uses::OneMore => entry.users += 1,
+            Uses::OneLess => entry.users -= 1,
+        }
+        self.dirty_profiles.insert(name.clone());
+    }
+
+    /// A profile is new, changed or gone.
+    pub(crate) fn profile_changed(&mut self, name: &ProfileName) {
+        if self.profiles.contains_key(name) {
+            self.dirty_profiles.insert(name.clone());
+        }
+    }
+
+    /// Whether some endpoint here needs the policy.
+    fn needed(&self, entry: &Entry) -> bool {
+        let matched = self.index.matched(entry.selector);
+        entry.policy.everywhere
+            || match entry.policy.stage {
+                Stage::Normal => !matched.is_empty(),
+                // Workloads know no such policies.
+                Stage::PreDnat | Stage::Untracked => {
+                    self.hosts.iter().any(|h| matched.contains(*h))
+                }
+            }
+    }
+
+    /// Policies and profiles that became needed or changed go to `puts`, others to `gone`.
+    pub(crate) fn flush(&mut self, world: (&mut Items, &mut Sets), out: &mut Batch) {
+        let (items, sets) = world;
+        let mut puts: Vec<Arc<CalcPolicy>> = Vec::new();
+        let mut gone: Vec<PolicyId> = std::mem::take(&mut self.gone_policies).into_iter().collect();
+        for number in std::mem::take(&mut self.dirty_policies) {
+            let needed = self.needed(&self.entries[number]);
+            let entry = &mut self.entries[number];
+            if needed && (!entry.emitted || entry.rules_changed) {
+                puts.push(entry.convert(items, sets));
+            } else if !needed && entry.emitted {
+                entry.emitted = false;
+                sets.release_all(std::mem::take(&mut entry.sets));
+                gone.push(entry.policy.id.clone());
+            }
+        }
+        puts.sort_by(|a, b| a.id.cmp(&b.id));
+        gone.sort_unstable();
+        out.puts.extend(puts.into_iter().map(Output::Policy));
+        self.flush_profiles(items, sets, out);
+        out.gone.extend(gone.into_iter().map(Output::PolicyGone));
+    }
+
+    fn flush_profiles(&mut self, items: &mut Items, sets: &mut Sets, out: &mut Batch) {
+        for name in std::mem::take(&mut self.dirty_profiles) {
+            let Some(entry) = self.profiles.get_mut(&name) else { continue };
+            if entry.users == 0 {
+                if entry.sent.is_some() {
+                    out.gone.push(Output::ProfileGone(name.clone()));
+                }
+                sets.release_all(std::mem::take(&mut entry.sets));
+                self.profiles.remove(&name);
+                continue;
+            }
+            let profile = items.profile(&name).cloned();
+            if entry.sent.as_ref().is_some_and(|sent| sent.says(profile.as_deref())) {
+                continue;
+            }
+            let old = std::mem::take(&mut entry.sets);
+            let mut scan = Scan { items, sets, used: Vec::new() };
+            let calc = match &profile {
+                Some(p) => CalcProfile {
+                    name: name.clone(),
+                    ingress: scan.rules(&p.ingress),
+                    egress: scan.rules(&p.egress),
+                },
+                None => deny_all(&name),
+            };
+            entry.sets = scan.used;
+            entry.sent = Some(profile.map_or(SentProfile::DenyAll, SentProfile::Rules));
+            sets.release_all(old);
+            out.puts.push(Output::Profile(Arc::new(calc)));
+        }
+    }
+
+    /// The local endpoints whose tiers must be calculated again; `all` lists every one there is.
+    pub(crate) fn take_touched(&mut self, all: impl Iterator<Item = ItemId>) -> Vec<ItemId> {
+        let touched = std::mem::take(&mut self.touched);
+        if std::mem::take(&mut self.everything_touched) {
+            return all.collect();
+        }
+        touched.into_iter().collect()
+    }
+
+    /// The policies that select an endpoint, in order of evaluation.
+    pub(crate) fn selecting(&self, id: ItemId, items: &Items) -> Vec<&Policy> {
+        let selectors = self.index.matches_of(id, items);
+        let mut numbers: Vec<PolicyNumber> =
+            selectors.iter().filter_map(|s| self.groups.get(s)).flatten().copied().collect();
+        // Each group is in order: the sort finds the runs and merges them.
+        numbers.sort_by(|&a, &b| self.compare(a, b));
+        numbers.into_iter().map(|n| &*self.entries[n].policy).collect()
+    }
+
+    /// Arranges policies, already in order, in tiers. Staged policies do not act, and a tier
+    /// without an acting policy does not end (2.1). Policies of a tier that does not exist wait
+    /// for it, as upstream; the built-in tiers exist without their objects.
+    pub(crate) fn tiers(
+        &self,
+        policies: &[&Policy],
+        acts: impl Fn(&Policy) -> bool,
+    ) -> Vec<EndpointTier> {
+        let mut tiers: Vec<EndpointTier> = Vec::new();
+        let acting = policies.iter().filter(|p| !p.staged && acts(p));
+        for policy in acting.filter(|p| p.applies_ingress || p.applies_egress) {
+            if tiers.last().is_none_or(|t| t.name != policy.tier) {
+                let Some((_, default_action)) = self.tier(&policy.tier) else { continue };
+                let name = policy.tier.clone();
+                tiers.push(EndpointTier {
+                    name,
+                    default_action,
+                    ingress: Vec::new(),
+                    egress: Vec::new(),
+                });
+            }
+            let Some(tier) = tiers.last_mut() else { continue };
+            if policy.applies_ingress {
+                tier.ingress.push(policy.id.clone());
+            }
+            if policy.applies_egress {
+                tier.egress.push(policy.id.clone());
+            }
+        }
+        tiers
+    }
+
+    /// Order and default action of a tier.
+    fn tier(&self, name: &TierName) -> Option<(Option<f64>, Action)> {
+        if let Some(tier) = self.tiers.get(name) {
+            return Some((tier.order, tier.default_action));
+        }
+        match name.as_str() {
+            "kube-admin" => Some((Some(1_000.0), Action::Pass)),
+            "default" => Some((Some(1_000_000.0), Action::Deny)),
+            "kube-baseline" => Some((Some(10_000_000.0), Action::Pass)),
+            _ => None,
+        }
+    }
+
+    /// The order of evaluation: tier by order and name, then order, name, namespace, kind.
+    fn compare(&self, a: PolicyNumber, b: PolicyNumber) -> Ordering {
+        let (a, b) = (&*self.entries[a].policy, &*self.entries[b].policy);
+        let tier = || {
+            let order = |name| self.tier(name).and_then(|t| t.0);
+            by_order(order(&a.tier), order(&b.tier)).then_with(|| a.tier.cmp(&b.tier))
+        };
+        let tiers = if a.tier == b.tier { Ordering::Equal } else { tier() };
+        tiers.then_with(|| by_order(a.order, b.order)).then_with(|| a.id.cmp(&b.id))
+    }
+
+    /// Number of policies that downstream has.
+    pub(crate) fn emitted(&self) -> usize {
+        self.by_id.values().filter(|n| self.entries[**n].emitted).count()
+    }
+}
+
+/// What one flush says: everything that appears or changes, and what goes, each in its own order.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) puts: Vec<Output>,
+    pub(crate) gone: Vec<Output>,
+}
+
+/// Whether one user of a profile comes or goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uses {
+    OneMore,
+    OneLess,
+}
+
+/// Turns rules into their data-plane form, noting each use of a set.
+struct Scan<'a> {
+    items: &'a mut Items,
+    sets: &'a mut Sets,
+    used: Vec<SetNumber>,
+}
+
+impl Scan<'_> {
+    fn rules(&mut self, rules: &[Rule]) -> Vec<CalcRule> {
+        let mut set = |key| {
+            let (number, id) = self.sets.acquire(key, self.items);
+            self.used.push(number);
+            id
+        };
+        rules.iter().map(|r| scan::rule(r, &mut set)).collect()
+    }
+}
+
+impl Entry {
+    /// The policy as downstream gets it. New sets are taken before old ones are given up, so that
+    /// what both versions use stays.
+    fn convert(&mut self, items: &mut Items, sets: &mut Sets) -> Arc<CalcPolicy> {
+        let policy = &self.policy;
+        let mut scan = Scan { items, sets, used: Vec::new() };
+        let calc = CalcPolicy {
+            id: policy.id.clone(),
+            tier: policy.tier.clone(),
+            stage: policy.stage,
+            staged: policy.staged,
+            ingress: scan.rules(&policy.ingress),
+            egress: scan.rules(&policy.egress),
+        };
+        let used = scan.used;
+        let old = std::mem::replace(&mut self.sets, used);
+        sets.release_all(old);
+        self.emitted = true;
+        self.rules_changed = false;
+        Arc::new(calc)
+    }
+}
+
+/// Whether two versions of a policy stand at the same place on the same endpoints.
+fn same_place(a: &Policy, b: &Policy) -> bool {
+    (&a.tier, a.order, a.stage, a.staged) == (&b.tier, b.order, b.stage, b.staged)
+        && (a.applies_ingress, a.applies_egress) == (b.applies_ingress, b.applies_egress)
+        && (a.apply_on_forward, a.everywhere) == (b.apply_on_forward, b.everywhere)
+}
+
+/// Stands in for a profile that is listed but missing: closed.
+fn deny_all(name: &ProfileName) -> CalcProfile {
+    let deny = || vec![scan::any(Action::Deny)];
+    CalcProfile { name: name.clone(), ingress: deny(), egress: deny() }
+}
+
+fn by_order(a: Option<f64>, b: Option<f64>) -> Ordering {
+    match (a, b) {
+        (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or_else(|| a.total_cmp(&b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => Ordering::Equal,
+    }
+}
