@@ -1,1 +1,41 @@
 //! The Kubernetes wire contract over a storage trait.
+//!
+//! In go HTTP requests and a [`storage::Storage`]; out come the answers that `kubectl` and other clients
+//! of a Kubernetes API expect, and the background work that keeps the objects consistent: namespaces and
+//! their content, owners and dependents, endpoint slices. Invariants: an answer that says "written" means
+//! that the store has it; a list and a watch from its revision show every change exactly once; nothing is
+//! written half. Deliberately absent: containers (exec, logs), workloads (Deployments and the like),
+//! roles, admission webhooks, storage of its own. Start reading at [`Server`], then `http`, then `verbs`.
+
+mod admission;
+mod api;
+mod auth;
+mod body;
+mod builtin;
+mod controllers;
+mod defaults;
+mod discovery;
+mod document;
+mod draft;
+mod http;
+mod managed;
+mod names;
+mod negotiate;
+mod patch;
+mod registry;
+mod request;
+mod schema;
+mod selectors;
+mod server;
+mod services;
+mod status;
+pub mod storage;
+mod table;
+mod table_rows;
+mod tls;
+mod verbs;
+mod view;
+
+pub use server::{Options, Server};
+pub use services::Range;
+pub use tls::{Identity, IdentityError};

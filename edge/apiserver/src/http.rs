@@ -1,0 +1,326 @@
+//! One HTTP request: authentication, the addresses that are no resources, and writing the answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::auth;
+use crate::body;
+use crate::discovery;
+use crate::document;
+use crate::negotiate::{self, Form, metadata_only};
+use crate::request::{Call, Path, Query, decode};
+use crate::status::{ApiError, Result};
+use crate::table;
+use crate::verbs::read::Page;
+use crate::verbs::{self, Answer, Outcome, show};
+use crate::view::View;
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Answers a request, always.
+pub(crate) async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Response<Body> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = handle(&api, request).await.unwrap_or_else(|error| {
+        tracing::debug!(%method, path, code = error.code, message = error.message, "refused");
+        refusal(&error)
+    });
+    tracing::trace!(%method, path, code = response.status().as_u16(), "request");
+    response
+}
+
+pub(crate) fn refusal(error: &ApiError) -> Response<Body> {
+    json(error.code, "application/json", Bytes::from(error.status().to_string()))
+}
+
+fn json(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(bytes).boxed_unsync());
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media = header::HeaderValue::from_static(media);
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+fn plain(value: &Value) -> Response<Body> {
+    json(200, "application/json", Bytes::from(value.to_string()))
+}
+
+async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<Body>> {
+    let segments = request.uri().path().split('/').filter(|part| !part.is_empty());
+    let parts = segments.map(|part| decode(part, false)).collect::<Result<Vec<_>>>()?;
+    if let Some(response) = open_to_all(&parts) {
+        return Ok(response);
+    }
+    let now = jiff::Timestamp::now().as_second();
+    let user = auth::authenticate(&api.options.token, request.headers(), now)?;
+    let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if request.method() == Method::GET
+        && let Some(response) = about(api, &names, request.headers())?
+    {
+        return Ok(response);
+    }
+    let path = Path::parse(&parts).ok_or_else(ApiError::no_such_resource)?;
+    if let Some(review) = review(&path, request.method()) {
+        let (_, incoming) = request.into_parts();
+        let asked = body::parse(&collect(incoming).await?, body::Encoding::Json)?.value;
+        return Ok(json(201, "application/json", Bytes::from(review(asked, &user).to_string())));
+    }
+    let resource = api
+        .registry()
+        .find(&path.group, &path.version, &path.resource)
+        .ok_or_else(|| instead(&path))?;
+    let (head, incoming) = request.into_parts();
+    let mut query = Query::parse(head.uri.query().unwrap_or_default())?;
+    if path.watch {
+        query.set("watch", "true");
+    }
+    let call = Call {
+        method: head.method,
+        resource,
+        namespace: path.namespace,
+        name: path.name,
+        subresource: path.subresource,
+        query,
+        headers: head.headers,
+        body: collect(incoming).await?,
+        user,
+    };
+    let form = negotiate::form(&call.headers)?;
+    let outcome = verbs::perform(api, &call).await?;
+    write(&call, form, outcome)
+}
+
+async fn collect(incoming: Incoming) -> Result<Bytes> {
+    match Limited::new(incoming, body::LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {}", body::LIMIT),
+        )),
+        Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// Health and version, for which no token is needed.
+fn open_to_all(parts: &[String]) -> Option<Response<Body>> {
+    let first = parts.first()?.as_str();
+    match first {
+        "healthz" | "livez" | "readyz" => {
+            Some(json(200, "text/plain; charset=utf-8", Bytes::from_static(b"ok")))
+        }
+        "version" if parts.len() == 1 => Some(plain(&json!({
+            "major": "1", "minor": "35", "gitVersion": "v1.35.0+calico", "gitCommit": "",
+            "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",
+            "compiler": "rustc", "platform": format!("linux/{}", std::env::consts::ARCH),
+        }))),
+        _ => None,
+    }
+}
+
+/// Addresses that tell about the server: discovery and the OpenAPI documents.
+fn about(api: &Api, parts: &[&str], headers: &hyper::HeaderMap) -> Result<Option<Response<Body>>> {
+    let registry = api.registry();
+    let accepts = negotiate::alternatives(headers);
+    let aggregated = accepts
+        .iter()
+        .find(|a| a.json() && (a.get("as").is_none() || a.get("v") == Some("v2")))
+        .is_some_and(|a| a.get("as") == Some("APIGroupDiscoveryList"));
+    let found = match parts {
+        [] => Some(
+            json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+        ),
+        ["api" | "apis"] if aggregated => {
+            let document = discovery::aggregated(&registry, parts == ["api"]);
+            return Ok(Some(json(200, discovery::AGGREGATED, Bytes::from(document.to_string()))));
+        }
+        ["api"] => Some(discovery::versions()),
+        ["apis"] => Some(discovery::groups(&registry)),
+        ["api", version] => discovery::resources(&registry, "", version),
+        ["apis", group] => discovery::group(&registry, group),
+        ["apis", group, version] => discovery::resources(&registry, group, version),
+        ["openapi", rest @ ..] => {
+            if !accepts.iter().any(negotiate::Alternative::json) {
+                return Err(negotiate::not_acceptable("application/json"));
+            }
+            document::find(&registry, rest)
+        }
+        _ => return Ok(None),
+    };
+    let found = found.ok_or_else(|| match parts {
+        ["apis", group, ..] => instead_group(group),
+        _ => ApiError::no_such_resource(),
+    })?;
+    Ok(Some(plain(&found)))
+}
+
+type Review = fn(Value, &str) -> Value;
+
+/// Reviews that need no store: everybody with a token may do everything.
+fn review(path: &Path, method: &Method) -> Option<Review> {
+    if method != Method::POST {
+        return None;
+    }
+    match (path.group.as_str(), path.resource.as_str()) {
+        (
+            "authorization.k8s.io",
+            "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews",
+        ) => Some(|mut asked, _| {
+            asked["status"] = json!({"allowed": true, "reason": "every authenticated user is an administrator here"});
+            asked
+        }),
+        ("authorization.k8s.io", "selfsubjectrulesreviews") => Some(|mut asked, _| {
+            asked["status"] = json!({"incomplete": false, "resourceRules": [
+                {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]});
+            asked
+        }),
+        ("authentication.k8s.io", "selfsubjectreviews") => Some(|mut asked, user| {
+            asked["status"] = json!({"userInfo": {"username": user,
+                "groups": ["system:masters", "system:authenticated"]}});
+            asked
+        }),
+        _ => None,
+    }
+}
+
+/// What to use instead of a resource that only a full Kubernetes serves.
+fn instead(path: &Path) -> ApiError {
+    match path.group.as_str() {
+        "" if path.resource == "replicationcontrollers" => instead_group("apps"),
+        "" if matches!(path.resource.as_str(), "persistentvolumes" | "persistentvolumeclaims") => {
+            ApiError::not_served(
+                404,
+                "storage is not served here: pods of the sandbox have no volumes",
+            )
+        }
+        group => instead_group(group),
+    }
+}
+
+fn instead_group(group: &str) -> ApiError {
+    let text = match group {
+        "apps" | "batch" | "autoscaling" => {
+            "Deployments, Jobs and other controllers of pods are not served here: create the pods themselves (kubectl run, or kubectl apply of kind Pod)"
+        }
+        "rbac.authorization.k8s.io" => {
+            "roles are not served here: every authenticated user is an administrator"
+        }
+        "crd.projectcalico.org" => {
+            "crd.projectcalico.org is not served here: use the same kinds of projectcalico.org/v3"
+        }
+        "storage.k8s.io" => "storage is not served here: pods of the sandbox have no volumes",
+        "policy" => "disruption budgets are not served here",
+        _ => return ApiError::no_such_resource(),
+    };
+    ApiError::not_served(404, text)
+}
+
+fn write(call: &Call, form: Form, outcome: Outcome) -> Result<Response<Body>> {
+    let include = call.query.get("includeObject").unwrap_or("Metadata");
+    let mut response = match outcome.answer {
+        Answer::Other(code, value) => {
+            json(code, "application/json", Bytes::from(value.to_string()))
+        }
+        Answer::Object(code, value) => one(call, form, code, &value, include),
+        Answer::Stored(object) if form == Form::Plain => {
+            json(200, "application/json", object.json().clone())
+        }
+        Answer::Stored(object) => one(call, form, 200, object.value(), include),
+        Answer::List(page) => json(200, "application/json", list(call, form, &page, include)),
+        Answer::Watch(watch) => {
+            let lines = stream::unfold(watch, |mut watch| async move {
+                let line = watch.next().await?;
+                Some((Ok::<_, Infallible>(Frame::data(line)), watch))
+            });
+            let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
+            let media = header::HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            response
+        }
+    };
+    for warning in &outcome.warnings {
+        let clean: String =
+            warning.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).collect();
+        let text = format!("299 - \"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\""));
+        if let Ok(value) = header::HeaderValue::from_str(&text) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+fn one(call: &Call, form: Form, code: u16, value: &Value, include: &str) -> Response<Body> {
+    let text = match form {
+        Form::Plain => value.to_string(),
+        Form::Metadata => metadata_only(value).to_string(),
+        Form::Table => {
+            let mut table =
+                table::table(&call.resource, std::slice::from_ref(value), include, true);
+            table["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            table.to_string()
+        }
+    };
+    json(code, "application/json", Bytes::from(text))
+}
+
+fn list(call: &Call, form: Form, page: &Page, include: &str) -> Bytes {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = &page.next {
+        metadata["continue"] = next.as_str().into();
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    let shown = || page.objects.iter().map(|object| show(call, object.value()));
+    match form {
+        Form::Table => {
+            let mut table =
+                table::table(&call.resource, &shown().collect::<Vec<_>>(), include, true);
+            table["metadata"] = metadata;
+            Bytes::from(table.to_string())
+        }
+        Form::Metadata => {
+            let items: Vec<_> = shown().map(|object| metadata_only(&object)).collect();
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata, "items": items});
+            Bytes::from(list.to_string())
+        }
+        Form::Plain => {
+            let head = json!({"kind": call.resource.list_kind,
+                "apiVersion": call.resource.api_version(), "metadata": metadata});
+            items(head, call, page)
+        }
+    }
+}
+
+/// A list made of the objects' stored text, which is not encoded again.
+fn items(head: Value, call: &Call, page: &Page) -> Bytes {
+    let head = head.to_string();
+    let mut text = BytesMut::from(head.trim_end_matches('}').as_bytes());
+    // `metadata` is the last field: its brace was taken off, too.
+    text.put_slice(b"},\"items\":[");
+    for (at, object) in page.objects.iter().enumerate() {
+        if at > 0 {
+            text.put_u8(b',');
+        }
+        match call.resource.view {
+            View::Same => text.put_slice(object.json()),
+            _ => text.put_slice(show(call, object.value()).to_string().as_bytes()),
+        }
+    }
+    text.put_slice(b"]}");
+    text.freeze()
+}

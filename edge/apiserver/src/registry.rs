@@ -1,0 +1,235 @@
+//! Which resources are served: the built-in ones, the Calico kinds, and those that
+//! CustomResourceDefinitions add while the server runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::builtin;
+use crate::schema::Shape;
+use crate::view::View;
+
+/// Who defined a resource: its rules differ a little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Builtin,
+    Calico,
+    Custom,
+}
+
+/// A column that `kubectl get` prints, read from the object by a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// `string`, `integer`, `date`, ...
+    pub(crate) kind: String,
+    /// A path such as `.spec.tier` or `.status.conditions[?(@.type=="Ready")].status`.
+    pub(crate) path: String,
+    /// 0 is always shown, more only by `-o wide`.
+    pub(crate) priority: i64,
+}
+
+/// One version of one resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Resource {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    pub(crate) list_kind: String,
+    pub(crate) plural: String,
+    pub(crate) singular: String,
+    pub(crate) short_names: Vec<String>,
+    pub(crate) categories: Vec<String>,
+    pub(crate) namespaced: bool,
+    pub(crate) status: bool,
+    pub(crate) subresources: Vec<&'static str>,
+    pub(crate) origin: Origin,
+    /// Group and plural under which the objects are stored.
+    pub(crate) home: (String, String),
+    pub(crate) view: View,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) fields: Vec<String>,
+    pub(crate) shape: Shape,
+}
+
+impl Resource {
+    pub(crate) fn api_version(&self) -> String {
+        api_version(&self.group, &self.version)
+    }
+
+    /// Every object of the resource is stored under this.
+    pub(crate) fn prefix(&self) -> String {
+        let (group, plural) = &self.home;
+        let group = if group.is_empty() { "core" } else { group };
+        format!("{group}/{plural}/")
+    }
+
+    pub(crate) fn key(&self, namespace: Option<&str>, name: &str) -> Arc<str> {
+        match namespace {
+            Some(namespace) => format!("{}{namespace}/{name}", self.prefix()).into(),
+            None => format!("{}{name}", self.prefix()).into(),
+        }
+    }
+
+    /// Whether a field selector may name `path`.
+    pub(crate) fn selectable(&self, path: &str) -> bool {
+        path == "metadata.name"
+            || (path == "metadata.namespace" && self.namespaced)
+            || self.fields.iter().any(|field| field == path)
+    }
+
+    /// Whether `metadata.generation` counts changes of the specification.
+    pub(crate) fn counts_generations(&self) -> bool {
+        const BUILTIN: [&str; 4] =
+            ["Pod", "NetworkPolicy", "EndpointSlice", "CustomResourceDefinition"];
+        self.origin != Origin::Builtin || BUILTIN.contains(&self.kind.as_str())
+    }
+
+    pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural == plural
+    }
+}
+
+/// `v1`, or `networking.k8s.io/v1`.
+pub(crate) fn api_version(group: &str, version: &str) -> String {
+    match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    }
+}
+
+/// Everything served at one moment. Replaced as a whole when definitions change.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    /// In the order of discovery: built-in groups first.
+    pub(crate) resources: Vec<Arc<Resource>>,
+    by_path: HashMap<(String, String, String), Arc<Resource>>,
+}
+
+impl Registry {
+    /// The fixed resources and those of the given CustomResourceDefinitions.
+    pub(crate) fn build<'a>(
+        fixed: &[Arc<Resource>],
+        definitions: impl Iterator<Item = &'a Value>,
+    ) -> Self {
+        let custom = definitions.flat_map(custom).map(Arc::new);
+        let mut registry = Self::default();
+        for resource in fixed.iter().cloned().chain(custom) {
+            let path = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+            if registry.by_path.contains_key(&path) {
+                continue; // what is built in cannot be redefined
+            }
+            registry.by_path.insert(path, resource.clone());
+            registry.resources.push(resource);
+        }
+        registry
+    }
+
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned())).cloned()
+    }
+
+    pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
+        self.resources.iter().find(|r| r.kind == kind && r.api_version() == api_version).cloned()
+    }
+
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.resources.iter().any(|r| r.group == group)
+    }
+
+    /// Groups in order, each with its versions in order of preference.
+    pub(crate) fn groups(&self) -> Vec<(String, Vec<String>)> {
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+        for resource in &self.resources {
+            let at = groups.iter().position(|(group, _)| *group == resource.group);
+            let versions = match at {
+                Some(at) => &mut groups[at].1,
+                None => {
+                    groups.push((resource.group.clone(), Vec::new()));
+                    &mut groups.last_mut().expect("just pushed").1
+                }
+            };
+            if !versions.contains(&resource.version) {
+                versions.push(resource.version.clone());
+            }
+        }
+        groups
+    }
+
+    /// One resource per place of storage: the views of others are left out.
+    pub(crate) fn stored(&self) -> Vec<Arc<Resource>> {
+        let mut seen = std::collections::HashSet::new();
+        let own = |r: &&Arc<Resource>| r.home == (r.group.clone(), r.plural.clone());
+        self.resources.iter().filter(own).filter(|r| seen.insert(r.home.clone())).cloned().collect()
+    }
+}
+
+/// The fixed part: Kubernetes' own kinds that we serve, Calico's, and the operator's.
+pub(crate) fn fixed() -> Vec<Arc<Resource>> {
+    builtin::kubernetes().chain(builtin::calico()).map(Arc::new).collect()
+}
+
+/// The resources that a CustomResourceDefinition adds: one per served version.
+fn custom(definition: &Value) -> Vec<Resource> {
+    let spec = &definition["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(text).collect()
+    };
+    let (group, names) = (text(&spec["group"]), &spec["names"]);
+    let mut versions: Vec<&Value> =
+        spec["versions"].as_array().into_iter().flatten().filter(|v| v["served"] == true).collect();
+    versions.sort_by_key(|v| std::cmp::Reverse(priority(v["name"].as_str().unwrap_or_default())));
+    let resource = |version: &&Value| Resource {
+        group: group.clone(),
+        version: text(&version["name"]),
+        kind: text(&names["kind"]),
+        list_kind: text(&names["listKind"]),
+        plural: text(&names["plural"]),
+        singular: text(&names["singular"]),
+        short_names: texts(&names["shortNames"]),
+        categories: texts(&names["categories"]),
+        namespaced: spec["scope"] == "Namespaced",
+        status: version["subresources"]["status"].is_object(),
+        subresources: Vec::new(),
+        origin: Origin::Custom,
+        home: (group.clone(), text(&names["plural"])),
+        view: View::Version,
+        columns: columns(&version["additionalPrinterColumns"]),
+        fields: version["selectableFields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|f| text(&f["jsonPath"]).trim_start_matches('.').to_owned())
+            .collect(),
+        shape: Shape::custom(&version["schema"]["openAPIV3Schema"]),
+    };
+    versions.iter().map(resource).collect()
+}
+
+fn columns(declared: &Value) -> Vec<Column> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let column = |c: &Value| Column {
+        name: text(&c["name"]),
+        kind: text(&c["type"]),
+        path: text(&c["jsonPath"]),
+        priority: c["priority"].as_i64().unwrap_or(0),
+    };
+    declared.as_array().into_iter().flatten().map(column).collect()
+}
+
+/// Orders versions: v2 over v1 over v1beta2 over v1alpha1 over anything else.
+fn priority(version: &str) -> (u8, u64, u64) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (major, stage) = rest.split_at(digits);
+    let Ok(major) = major.parse() else { return (0, 0, 0) };
+    let number = |text: &str| text.parse().unwrap_or(0);
+    match stage {
+        "" => (3, major, 0),
+        _ if stage.starts_with("beta") => (2, major, number(&stage[4..])),
+        _ if stage.starts_with("alpha") => (1, major, number(&stage[5..])),
+        _ => (0, 0, 0),
+    }
+}

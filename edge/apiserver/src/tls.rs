@@ -1,0 +1,173 @@
+//! The server's identity: a certificate authority of its own and a bearer token, both kept in a folder,
+//! and a certificate made fresh at each start.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// Why the identity could not be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file could not be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path} is damaged: {detail}; remove the folder it is in to get a new identity")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A name for the certificate is not a DNS name or address.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// The TLS library refused the certificate.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What a server is known by.
+#[derive(Debug)]
+pub struct Identity {
+    key: KeyPair,
+    ca: String,
+    token: String,
+}
+
+impl Identity {
+    /// Reads the identity in `dir`, or makes one there, readable by the owner only.
+    pub fn open(dir: &Path) -> Result<Self, IdentityError> {
+        let file = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| IdentityError::File { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file(dir))?;
+        let (key_path, ca_path, token_path) =
+            (dir.join("ca.key"), dir.join("ca.crt"), dir.join("token"));
+        if !ca_path.exists() {
+            let key = KeyPair::generate()?;
+            let ca = authority().self_signed(&key)?;
+            write(&key_path, &key.serialize_pem()).map_err(file(&key_path))?;
+            // Last, since its presence says that the key is whole.
+            write(&ca_path, &ca.pem()).map_err(file(&ca_path))?;
+        }
+        if !token_path.exists() {
+            let token =
+                format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+            write(&token_path, &token).map_err(file(&token_path))?;
+        }
+        let read = |path: &Path| fs::read_to_string(path).map_err(file(path));
+        let key = KeyPair::from_pem(&read(&key_path)?).map_err(|error| IdentityError::Damaged {
+            path: key_path,
+            detail: error.to_string(),
+        })?;
+        let token = read(&token_path)?.trim().to_owned();
+        if token.len() < 16 {
+            let detail = "the token is too short".to_owned();
+            return Err(IdentityError::Damaged { path: token_path, detail });
+        }
+        Ok(Self { key, ca: read(&ca_path)?, token })
+    }
+
+    /// The administrator's bearer token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The certificate authority, in PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca
+    }
+
+    /// A kubeconfig with which `kubectl` reaches this server at `server_url` as administrator.
+    pub fn kubeconfig(&self, server_url: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: calico\n  cluster:\n    \
+             server: {server_url}\n    certificate-authority-data: {ca}\nusers:\n- name: calico-admin\n  \
+             user:\n    token: {token}\ncontexts:\n- name: calico\n  context:\n    cluster: calico\n    \
+             user: calico-admin\ncurrent-context: calico\n",
+            ca = STANDARD.encode(&self.ca),
+            token = self.token,
+        )
+    }
+
+    /// TLS for `names` (DNS names and addresses), with a certificate signed by our authority.
+    pub(crate) fn acceptor(&self, names: &[String]) -> Result<TlsAcceptor, IdentityError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names.to_vec())?;
+        params.distinguished_name.push(DnType::CommonName, "calico-apiserver");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let parent = authority();
+        let certificate = params.signed_by(&key, &Issuer::from_params(&parent, &self.key))?;
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+/// The same in every run, so that certificates chain to the authority that was written once.
+fn authority() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "calico-store-ca");
+    params
+}
+
+/// Names that every certificate carries.
+pub(crate) fn standard_names(extra: &[String], service: Option<IpAddr>) -> Vec<String> {
+    let standard = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
+    let mut names: Vec<String> = standard.iter().map(|name| (*name).to_owned()).collect();
+    names.extend(service.map(|address| address.to_string()));
+    names.extend(extra.iter().filter(|name| !standard.contains(&name.as_str())).cloned());
+    names
+}
+
+/// Writes a file as a whole or not at all.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&partial, path)
+}

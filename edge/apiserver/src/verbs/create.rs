@@ -1,0 +1,53 @@
+//! create.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Answer, Outcome, show};
+use crate::api::{self, Api};
+use crate::draft;
+use crate::managed::{self, Operation};
+use crate::request::Call;
+use crate::status::Result;
+use crate::storage::{Expect, StorageError};
+
+/// How often a generated name is tried again when it is taken.
+const TRIES: usize = 8;
+
+pub(crate) async fn create(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
+    let mut parsed = call.parse_body()?;
+    let mut warnings = Vec::new();
+    draft::check_body(call, &mut parsed.value, &parsed.duplicates, &mut warnings)?;
+    let generated = parsed.value["metadata"]["name"].as_str().is_none_or(str::is_empty);
+    // Two services created at once must not choose the same address.
+    let _turn = match call.resource.is("", "services") {
+        true => Some(api.turn.lock().await),
+        false => None,
+    };
+    for tries in 1.. {
+        let time = api::now();
+        let mut stored = draft::for_create(api, call, parsed.value.clone(), &time)?;
+        managed::track(call, None, &mut stored, Operation::Update, &time)?;
+        match insert(api, call, stored).await {
+            Err(error) if error.reason == "AlreadyExists" && generated && tries < TRIES => {}
+            outcome => return Ok(Outcome { answer: outcome?, warnings }),
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// Stores a new object, or only says what would be stored.
+pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answer> {
+    let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let key = call.key(&name);
+    let refused = |error| Api::refused(&call.resource, &name, error);
+    if call.query.dry_run()? {
+        return match api.storage.get(&key) {
+            Some(_) => Err(refused(StorageError::Exists { key: key.to_string() })),
+            None => Ok(Answer::Object(201, show(call, &stored))),
+        };
+    }
+    let object = api.put(key, Expect::Absent, Some(stored)).await.map_err(refused)?;
+    Ok(Answer::Object(201, show(call, object.value())))
+}

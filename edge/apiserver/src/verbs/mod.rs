@@ -1,0 +1,87 @@
+//! The verbs of a resource, from a taken-apart request to an answer.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod modify;
+pub(crate) mod read;
+pub(crate) mod subresource;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+
+use hyper::Method;
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::request::Call;
+use crate::status::{ApiError, Result};
+use crate::storage::Object;
+
+/// What a verb answers with.
+pub(crate) enum Answer {
+    /// One object, in shown form.
+    Object(u16, Value),
+    /// One object as stored; only for resources shown as they are stored.
+    Stored(Arc<Object>),
+    /// A `Status` or another object that is not of the resource.
+    Other(u16, Value),
+    /// A list.
+    List(read::Page),
+    /// A watch.
+    Watch(Box<watch::Watch>),
+}
+
+/// An answer and the warnings that go with it.
+pub(crate) struct Outcome {
+    pub(crate) answer: Answer,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self { answer, warnings: Vec::new() }
+    }
+}
+
+/// Performs a request.
+pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
+    check_scope(call)?;
+    if let Some(subresource) = call.subresource.as_deref() {
+        return subresource::perform(api, call, subresource).await;
+    }
+    match (&call.method, &call.name) {
+        (&Method::GET | &Method::HEAD, Some(_)) if call.query.flag("watch")? => {
+            watch::start(api, call).map(Outcome::from)
+        }
+        (&Method::GET | &Method::HEAD, Some(_)) => read::get(api, call).map(Outcome::from),
+        (&Method::GET | &Method::HEAD, None) if call.query.flag("watch")? => {
+            watch::start(api, call).map(Outcome::from)
+        }
+        (&Method::GET | &Method::HEAD, None) => read::list(api, call).map(Outcome::from),
+        (&Method::POST, None) => create::create(api, call).await,
+        (&Method::PUT, Some(_)) => modify::update(api, call).await,
+        (&Method::PATCH, Some(_)) => modify::patch(api, call).await,
+        (&Method::DELETE, Some(_)) => delete::delete(api, call).await.map(Outcome::from),
+        (&Method::DELETE, None) => delete::collection(api, call).await.map(Outcome::from),
+        _ => Err(ApiError::method_not_allowed("this resource")),
+    }
+}
+
+/// Namespaced resources are written inside a namespace, others never.
+fn check_scope(call: &Call) -> Result<()> {
+    let resource = &call.resource;
+    match (resource.namespaced, &call.namespace) {
+        (false, Some(_)) => Err(ApiError::no_such_resource()),
+        (true, None) if call.name.is_some() => Err(ApiError::no_such_resource()),
+        (true, None) if call.method == Method::POST => Err(ApiError::bad_request(format!(
+            "an empty namespace may not be set during creation of {}",
+            resource.plural
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The shown form of a stored object.
+pub(crate) fn show(call: &Call, object: &Value) -> Value {
+    call.resource.view.show(object, &call.resource.api_version(), &call.resource.kind)
+}

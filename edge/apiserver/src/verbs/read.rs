@@ -1,0 +1,131 @@
+//! get and list.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::{Answer, show};
+use crate::api::Api;
+use crate::request::Call;
+use crate::selectors::Filter;
+use crate::status::{ApiError, Result};
+use crate::storage::Object;
+use crate::view::View;
+
+/// A page of a list.
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) objects: Vec<Arc<Object>>,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+pub(crate) fn get(api: &Api, call: &Call) -> Result<Answer> {
+    not_newer(api, call)?;
+    let object = find(api, call)?;
+    Ok(match call.resource.view {
+        View::Same => Answer::Stored(object),
+        _ => Answer::Object(200, show(call, object.value())),
+    })
+}
+
+/// The stored object that the call names.
+pub(crate) fn find(api: &Api, call: &Call) -> Result<Arc<Object>> {
+    let name = call.name()?;
+    let object = api.storage.get(&call.key(name));
+    object.ok_or_else(|| ApiError::not_found(&call.resource.plural, &call.resource.group, name))
+}
+
+/// The revision in `resourceVersion`: `None` if unset or 0, which both mean "any".
+pub(crate) fn revision(call: &Call) -> Result<Option<u64>> {
+    match call.query.get("resourceVersion") {
+        None | Some("0") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            ApiError::bad_request(format!("invalid resource version {text:?}: wanted a number"))
+        }),
+    }
+}
+
+/// Refuses to answer from before a revision that has not been reached.
+fn not_newer(api: &Api, call: &Call) -> Result<()> {
+    match revision(call)? {
+        Some(asked) if asked > api.storage.revision() => {
+            Err(too_large(asked, api.storage.revision()))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn too_large(asked: u64, current: u64) -> ApiError {
+    let message = format!("Too large resource version: {asked}, current: {current}");
+    ApiError::new(504, "Timeout", message).with_details(json!({
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    }))
+}
+
+pub(crate) fn list(api: &Api, call: &Call) -> Result<Answer> {
+    not_newer(api, call)?;
+    let filter = Filter::from_query(&call.query, &call.resource)?;
+    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
+    let exact = match call.query.get("resourceVersionMatch") {
+        None | Some("NotOlderThan") => None,
+        Some("Exact") => revision(call)?,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "resourceVersionMatch {other:?}: wanted Exact or NotOlderThan"
+            )));
+        }
+    };
+    let (at, start) = match call.query.get("continue").map(parse_token).transpose()? {
+        Some((at, start)) => (Some(at), Some(start)),
+        None => (exact, None),
+    };
+    let listing = api.storage.list(&call.prefix(), at).map_err(|error| match start {
+        Some(_) => ApiError::expired(format!(
+            "The provided continue parameter is too old to display a consistent list result: {error}"
+        )),
+        None => error.into(),
+    })?;
+    let begun = |o: &&Arc<Object>| start.as_deref().is_none_or(|start| &**o.key() > start);
+    let ours = |o: &&Arc<Object>| named(call, o) && filter_shown(call, &filter, o);
+    let mut objects: Vec<_> = listing.objects.iter().filter(begun).filter(ours).cloned().collect();
+    let mut page =
+        Page { revision: listing.revision, objects: Vec::new(), next: None, remaining: None };
+    if let Some(limit) = limit.and_then(|l| usize::try_from(l).ok()).filter(|l| *l < objects.len())
+    {
+        let rest = objects.split_off(limit);
+        page.next = objects.last().map(|last| token(listing.revision, last.key()));
+        page.remaining = filter.is_empty().then_some(rest.len());
+    }
+    page.objects = objects;
+    Ok(Answer::List(page))
+}
+
+/// Whether `object` passes `filter` in the form the client sees.
+pub(crate) fn filter_shown(call: &Call, filter: &Filter, object: &Object) -> bool {
+    match call.resource.view {
+        // Field selectors of both kinds of event use the core names.
+        View::Same | View::Version | View::Event => filter.matches(object.value()),
+        View::CalicoNode => filter.is_empty() || filter.matches(&show(call, object.value())),
+    }
+}
+
+/// Whether the call is for all objects or for this one.
+pub(crate) fn named(call: &Call, object: &Object) -> bool {
+    call.name.as_deref().is_none_or(|name| object.value()["metadata"]["name"] == name)
+}
+
+fn token(revision: u64, last: &str) -> String {
+    URL_SAFE_NO_PAD.encode(json!({"rv": revision, "start": last}).to_string())
+}
+
+fn parse_token(text: &str) -> Result<(u64, String)> {
+    let bad = || ApiError::bad_request("continue key is not valid: not a token of this server");
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+    let token: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+    let start = token["start"].as_str().ok_or_else(bad)?;
+    Ok((token["rv"].as_u64().ok_or_else(bad)?, start.to_owned()))
+}

@@ -1,0 +1,245 @@
+//! watch: what there is, then what changes, from one revision on without a gap.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Answer, read, show};
+use crate::api::Api;
+use crate::negotiate::{Form, form, metadata_only};
+use crate::request::Call;
+use crate::selectors::Filter;
+use crate::status::{ApiError, Result};
+use crate::storage::{Change, ChangeKind, Object};
+use crate::table;
+use crate::view::View;
+
+/// How often an idle watch is told the revision.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(20);
+/// How many foreign changes may pass before a watch is told the revision.
+const BOOKMARK_AFTER: u64 = 2_000;
+/// The default length of a watch: half an hour to an hour, spread by the time of day.
+const DEFAULT_SECONDS: u64 = 1_800;
+
+/// A watch in progress. [`Watch::next`] gives one line at a time.
+pub(crate) struct Watch {
+    api: Arc<Api>,
+    call: Call,
+    filter: Filter,
+    form: Form,
+    bookmarks: bool,
+    prefix: String,
+    /// Changes up to this revision have been looked at.
+    seen: u64,
+    /// The last revision the client was told.
+    told: u64,
+    ready: VecDeque<Bytes>,
+    revisions: tokio::sync::watch::Receiver<u64>,
+    ends: Instant,
+    over: bool,
+    headed: bool,
+}
+
+/// Opens a watch. Errors that are known at once come as a `Status`, later ones as an `ERROR` event.
+pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
+    let filter = Filter::from_query(&call.query, &call.resource)?;
+    let bookmarks = call.query.flag("allowWatchBookmarks")?;
+    let initial =
+        call.query.get("sendInitialEvents").is_some() && call.query.flag("sendInitialEvents")?;
+    if call.query.get("sendInitialEvents").is_some()
+        && call.query.get("resourceVersionMatch") != Some("NotOlderThan")
+    {
+        return Err(ApiError::bad_request(
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ));
+    }
+    let from = read::revision(call)?;
+    let revisions = api.storage.subscribe();
+    let current = api.storage.revision();
+    if let Some(asked) = from.filter(|asked| *asked > current) {
+        return Err(read::too_large(asked, current));
+    }
+    let default = DEFAULT_SECONDS + current % DEFAULT_SECONDS;
+    let seconds = call.query.number("timeoutSeconds")?.filter(|s| *s > 0).unwrap_or(default);
+    let mut watch = Watch {
+        api: api.clone(),
+        call: call.clone(),
+        filter,
+        form: form(&call.headers)?,
+        bookmarks,
+        prefix: call.prefix(),
+        seen: from.unwrap_or(current),
+        told: 0,
+        ready: VecDeque::new(),
+        revisions,
+        ends: Instant::now() + Duration::from_secs(seconds),
+        over: false,
+        headed: false,
+    };
+    let state = initial || (from.is_none() && call.query.get("sendInitialEvents").is_none());
+    match state {
+        true => watch.initial(initial && bookmarks)?,
+        // Expiry shows as a refusal of the request, which every client understands.
+        false => drop(api.storage.changes(&watch.prefix, watch.seen)?),
+    }
+    Ok(Answer::Watch(Box::new(watch)))
+}
+
+impl Watch {
+    /// The next line, or `None` when the watch is over.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        let mut bookmark_at = Instant::now() + BOOKMARK_EVERY;
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some(line);
+            }
+            if self.over {
+                return None;
+            }
+            self.revisions.mark_unchanged();
+            self.collect();
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if self.bookmarks && self.seen > self.told + BOOKMARK_AFTER {
+                self.bookmark(false);
+                continue;
+            }
+            tokio::select! {
+                changed = self.revisions.changed() => self.over = changed.is_err(),
+                () = tokio::time::sleep_until(self.ends) => {
+                    self.over = true;
+                    if self.bookmarks { self.bookmark(false); }
+                }
+                () = tokio::time::sleep_until(bookmark_at), if self.bookmarks => {
+                    self.bookmark(false);
+                    bookmark_at = Instant::now() + BOOKMARK_EVERY;
+                }
+            }
+        }
+    }
+
+    /// Sends what there is now as `ADDED` events.
+    fn initial(&mut self, end_marker: bool) -> Result<()> {
+        let listing = self.api.storage.list(&self.prefix, None)?;
+        self.seen = listing.revision;
+        for object in &listing.objects {
+            if read::named(&self.call, object) && self.matches(object) {
+                self.push("ADDED", object);
+            }
+        }
+        if end_marker {
+            self.bookmark(true);
+        }
+        Ok(())
+    }
+
+    fn matches(&self, object: &Object) -> bool {
+        read::filter_shown(&self.call, &self.filter, object)
+    }
+
+    /// Looks at the changes since the last time.
+    fn collect(&mut self) {
+        match self.api.storage.changes(&self.prefix, self.seen) {
+            Ok(found) => {
+                self.seen = found.upto;
+                for change in found.changes {
+                    self.consider(&change);
+                }
+            }
+            Err(error) => {
+                let status = ApiError::from(error).status();
+                self.line("ERROR", status.to_string().as_bytes());
+                self.over = true;
+            }
+        }
+    }
+
+    /// Turns a change into the event that a watcher of the filtered set sees.
+    fn consider(&mut self, change: &Change) {
+        let object = &change.object;
+        if !read::named(&self.call, object) {
+            return;
+        }
+        let after = self.matches(object);
+        let before = match (&change.previous, change.kind) {
+            (Some(previous), _) => self.matches(previous),
+            (None, ChangeKind::Created) => false,
+            // Unknown after a restart: assume it was seen; an extra DELETED does no harm.
+            (None, _) => true,
+        };
+        match (change.kind, before, after) {
+            (ChangeKind::Deleted, true, _) => self.push("DELETED", object),
+            (ChangeKind::Deleted, false, _) | (_, false, false) => {}
+            (_, false, true) => self.push("ADDED", object),
+            (_, true, true) => self.push("MODIFIED", object),
+            (_, true, false) => {
+                // It left the set: its last state in the set, at the revision it left.
+                let last = change.previous.as_ref().unwrap_or(object).value().clone();
+                let last = Object::new(object.key().clone(), object.revision(), last);
+                self.push("DELETED", &last);
+            }
+        }
+    }
+
+    fn push(&mut self, kind: &str, object: &Object) {
+        self.told = object.revision();
+        if self.form == Form::Plain && self.call.resource.view == View::Same {
+            return self.line(kind, object.json());
+        }
+        let shown = show(&self.call, object.value());
+        self.push_shown(kind, &shown);
+    }
+
+    fn push_shown(&mut self, kind: &str, shown: &Value) {
+        let text = match self.form {
+            Form::Plain => shown.to_string(),
+            Form::Metadata => metadata_only(shown).to_string(),
+            Form::Table => {
+                let include = self.call.query.get("includeObject").unwrap_or("Metadata");
+                let columns = !std::mem::replace(&mut self.headed, true);
+                let row = std::slice::from_ref(shown);
+                table::table(&self.call.resource, row, include, columns).to_string()
+            }
+        };
+        self.line(kind, text.as_bytes());
+    }
+
+    fn bookmark(&mut self, end_of_initial: bool) {
+        if self.told == self.seen && !end_of_initial {
+            return;
+        }
+        self.told = self.seen;
+        let resource = &self.call.resource;
+        let mut object = json!({
+            "kind": resource.kind, "apiVersion": resource.api_version(),
+            "metadata": {"resourceVersion": self.seen.to_string(), "creationTimestamp": null},
+        });
+        if end_of_initial {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        match self.form {
+            Form::Table => {
+                let mut table = table::table(resource, &[], "None", false);
+                table["metadata"] = object["metadata"].clone();
+                table["rows"] = json!([{"cells": [], "object": metadata_only(&object)}]);
+                self.line("BOOKMARK", table.to_string().as_bytes());
+            }
+            _ => self.push_shown("BOOKMARK", &object),
+        }
+    }
+
+    fn line(&mut self, kind: &str, object: &[u8]) {
+        let mut line = Vec::with_capacity(object.len() + 40);
+        line.extend_from_slice(b"{\"type\":\"");
+        line.extend_from_slice(kind.as_bytes());
+        line.extend_from_slice(b"\",\"object\":");
+        line.extend_from_slice(object);
+        line.extend_from_slice(b"}\n");
+        self.ready.push_back(line.into());
+    }
+}

@@ -1,0 +1,84 @@
+//! What is in memory: the current objects and a bounded piece of history.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use apiserver::storage::{Change, ChangeKind, Changes, Listing, Object, StorageError};
+
+/// The current objects, and the changes that led to them as far back as is kept.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) revision: u64,
+    pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
+    pub(crate) history: VecDeque<Change>,
+    /// The revision before the first one in `history`.
+    pub(crate) floor: u64,
+    /// Changes after this revision know the object they replaced.
+    pub(crate) known: u64,
+    /// How many changes `history` may hold.
+    pub(crate) keep: usize,
+}
+
+impl State {
+    /// Takes in one change that the medium has accepted.
+    pub(crate) fn push(&mut self, change: Change) {
+        let object = &change.object;
+        self.revision = object.revision();
+        match change.kind {
+            ChangeKind::Deleted => drop(self.objects.remove(object.key())),
+            ChangeKind::Created | ChangeKind::Updated => {
+                self.objects.insert(object.key().clone(), object.clone());
+            }
+        }
+        self.remember(change);
+    }
+
+    /// Adds a change to the history without performing it.
+    pub(crate) fn remember(&mut self, change: Change) {
+        self.history.push_back(change);
+        while self.history.len() > self.keep {
+            if let Some(old) = self.history.pop_front() {
+                self.floor = old.object.revision();
+            }
+        }
+        self.known = self.known.max(self.floor);
+    }
+
+    /// The objects under `prefix` now, or as they were at revision `at`.
+    pub(crate) fn list(&self, prefix: &str, at: Option<u64>) -> Result<Listing, StorageError> {
+        let at = at.unwrap_or(self.revision);
+        if at < self.known {
+            return Err(StorageError::Expired { asked: at, oldest: self.known });
+        }
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let now = self.objects.range::<str, _>(from).take_while(|(k, _)| k.starts_with(prefix));
+        let newer = self.after(at);
+        if newer.len() == 0 {
+            return Ok(Listing { revision: at, objects: now.map(|(_, o)| o.clone()).collect() });
+        }
+        let mut then: BTreeMap<_, _> = now.map(|(k, o)| (k.clone(), o.clone())).collect();
+        for change in newer.rev().filter(|c| c.object.key().starts_with(prefix)) {
+            match &change.previous {
+                Some(object) => then.insert(object.key().clone(), object.clone()),
+                None => then.remove(change.object.key()),
+            };
+        }
+        Ok(Listing { revision: at, objects: then.into_values().collect() })
+    }
+
+    /// The changes under `prefix` after revision `after`.
+    pub(crate) fn changes(&self, prefix: &str, after: u64) -> Result<Changes, StorageError> {
+        if after < self.floor {
+            return Err(StorageError::Expired { asked: after, oldest: self.floor });
+        }
+        let ours = self.after(after).filter(|c| c.object.key().starts_with(prefix));
+        Ok(Changes { upto: self.revision, changes: ours.cloned().collect() })
+    }
+
+    /// The part of the history after `revision`: revisions in it have no gaps.
+    fn after(&self, revision: u64) -> std::collections::vec_deque::Iter<'_, Change> {
+        let start = self.history.partition_point(|c| c.object.revision() <= revision);
+        self.history.range(start..)
+    }
+}
