@@ -1,1 +1,39 @@
-//! Calculated policy to nftables-shaped tables: sets, maps, chains, rules.
+//! Calculated policy to nftables-shaped tables: sets, verdict maps, chains, rules.
+//!
+//! What goes in: [`model::output::Output`]s and a [`RulesConfig`]. What comes out: [`Tables`], one
+//! [`Table`] per address family with everything that shall be in the kernel, and the [`Changes`]
+//! since the last look, so that a driver's work is proportional to the change (law 8).
+//!
+//! Invariants:
+//! * The tables mean what `core/policy` says (law 9). Whatever is unknown is closed: an interface
+//!   with a workload prefix but no entry in the dispatch maps drops everything, from the first
+//!   table on.
+//! * The tables are a function of the current state, not of its history (law 1). Only the capacity
+//!   (and with it the name suffix) of a big hash set remembers the largest size that it had.
+//! * Elements of an interval set never overlap: see [`cover::Cover`].
+//! * Every rule decides in few steps for packets of established flows: they meet the source check
+//!   and one connection-tracking rule.
+//!
+//! Deliberately absent: netlink (`edge/nft` has it), policies before destination NAT and before
+//! connection tracking (carried in the outputs, rendered with the host-policy work).
+//!
+//! Start reading at [`object`], then [`Rules`], then `fixed` for the packet's way and `endpoint` for
+//! how tiers become rules.
+
+pub mod config;
+pub mod cover;
+mod endpoint;
+mod engine;
+mod fixed;
+mod host;
+mod members;
+mod name;
+pub mod object;
+mod rule;
+pub mod table;
+
+pub use config::RulesConfig;
+pub use engine::Rules;
+pub use object::{Chain, Key, Match, Name, Rule, Set, SetSpec, Statement, Verdict};
+pub use table::{Changes, SetChange, Table, Tables};
+

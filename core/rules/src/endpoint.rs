@@ -1,0 +1,92 @@
+//! Tiers and profiles of an endpoint as rules (2.1).
+
+use model::output::EndpointTier;
+use model::{Action, PolicyId, ProfileName};
+
+use crate::config::{Marks, RulesConfig};
+use crate::name::{self, Direction};
+use crate::object::{Match, Rule, Statement, Verdict, state};
+use crate::rule::deny;
+
+/// Renders the walk of a packet through an endpoint's policy. The chain returns for an allowed
+/// packet and drops a denied one.
+pub(crate) struct Walk<'a> {
+    pub(crate) config: &'a RulesConfig,
+    pub(crate) direction: Direction,
+    /// Whether the chain of a policy exists.
+    pub(crate) has_policy: &'a dyn Fn(&PolicyId) -> bool,
+    /// Whether the chain of a profile exists.
+    pub(crate) has_profile: &'a dyn Fn(&ProfileName) -> bool,
+}
+
+impl Walk<'_> {
+    /// Drops packets that connection tracking cannot place.
+    pub(crate) fn invalid(&self) -> Option<Rule> {
+        let rule = Rule::new().when(Match::State(state::INVALID)).counter();
+        self.config.drop_invalid.then(|| rule.verdict(Verdict::Drop).comment("invalid"))
+    }
+
+    /// Tiers in order; afterwards nothing is decided, and the mark has neither bit of ours.
+    pub(crate) fn tiers(&self, tiers: &[EndpointTier]) -> Vec<Rule> {
+        let Marks { accept, pass } = self.config.marks();
+        let clear = || Rule::new().then(Statement::Mark { clear: accept | pass, set: 0 });
+        let mut rules = vec![clear()];
+        for tier in tiers {
+            let policies = match self.direction {
+                Direction::Ingress => &tier.ingress,
+                Direction::Egress => &tier.egress,
+            };
+            if policies.is_empty() {
+                continue;
+            }
+            if rules.len() > 1 {
+                rules.push(clear());
+            }
+            for (i, id) in policies.iter().enumerate() {
+                let undecided = Match::Mark { mask: accept | pass, set: false };
+                let when = if i == 0 { vec![] } else { vec![undecided] };
+                let verdict = if (self.has_policy)(id) {
+                    Verdict::Jump(name::policy(self.direction, id))
+                } else {
+                    Verdict::Drop
+                };
+                let rule = Rule { when, ..Rule::default() }.verdict(verdict);
+                rules.push(rule.comment(format!("tier {}", tier.name)));
+            }
+            rules.push(self.allowed());
+            if tier.default_action == Action::Deny {
+                let undecided = Match::Mark { mask: pass, set: false };
+                let rule = Rule::new().when(undecided).counter().then(deny(self.config));
+                rules.push(rule.comment(format!("end of tier {}", tier.name)));
+            }
+        }
+        rules
+    }
+
+    /// Profiles in order, then the end.
+    pub(crate) fn profiles(&self, profiles: &[ProfileName]) -> Vec<Rule> {
+        let Marks { accept, .. } = self.config.marks();
+        let mut rules = Vec::new();
+        for (i, profile) in profiles.iter().enumerate() {
+            let undecided = Match::Mark { mask: accept, set: false };
+            let when = if i == 0 { vec![] } else { vec![undecided] };
+            let verdict = if (self.has_profile)(profile) {
+                Verdict::Jump(name::profile(self.direction, profile))
+            } else {
+                Verdict::Drop
+            };
+            rules.push(Rule { when, ..Rule::default() }.verdict(verdict));
+        }
+        if !profiles.is_empty() {
+            rules.push(self.allowed());
+        }
+        let end = Rule::new().counter().then(deny(self.config));
+        rules.push(end.comment("no profile allowed it"));
+        rules
+    }
+
+    fn allowed(&self) -> Rule {
+        let decided = Match::Mark { mask: self.config.marks().accept, set: true };
+        Rule::new().when(decided).verdict(Verdict::Return)
+    }
+}
