@@ -93,6 +93,8 @@ pub struct Dataplane<P, N, C> {
     in_force: u64,
     interfaces_changed: bool,
     failed_in_a_row: u32,
+    /// The network driver has refused objects that are worth another try.
+    unfinished: bool,
     metrics: Metrics,
 }
 
@@ -116,6 +118,7 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
             in_force: 0,
             interfaces_changed: true,
             failed_in_a_row: 0,
+            unfinished: false,
             metrics: Metrics::default(),
         }
     }
@@ -306,6 +309,8 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
         match self.network.apply(in_sync) {
             Ok(outcome) => {
                 applied.changed |= outcome.changed;
+                // A route that is refused now (its gateway is unreachable) may be taken later.
+                self.unfinished = !outcome.refused.is_empty();
                 applied.refused.extend(outcome.refused);
             }
             Err(error) => applied.fail("network", &error),
@@ -325,7 +330,7 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
 
     fn finish(&mut self, mut applied: Applied, started: Instant) -> Applied {
         applied.generation = self.in_force;
-        if applied.failures.is_empty() {
+        if applied.failures.is_empty() && !self.unfinished {
             self.failed_in_a_row = 0;
         } else {
             let factor = 1 << self.failed_in_a_row.min(16);

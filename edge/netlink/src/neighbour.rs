@@ -26,7 +26,7 @@ pub struct Neighbour {
     pub address: Option<IpAddr>,
     /// Hardware address.
     pub mac: Option<Mac>,
-    /// Put there by somebody, not learned.
+    /// Put there by somebody: neither learned nor mapped by the kernel itself.
     pub permanent: bool,
 }
 
@@ -56,7 +56,7 @@ impl Neighbour {
             table,
             address: attrs.clone().get(NDA_DST).and_then(ip),
             mac: attrs.get(NDA_LLADDR).and_then(|v| v.try_into().ok()),
-            permanent: state & (NUD_PERMANENT | NUD_NOARP) != 0,
+            permanent: state & NUD_PERMANENT != 0,
         })
     }
 }

@@ -97,9 +97,8 @@ impl Socket {
         loop {
             self.receive()?;
             let Some(message) = Messages(&self.buffer).find(|m| m.seq == seq) else { continue };
-            let refusal = (i32::from(message.kind) == libc::NLMSG_ERROR)
-                .then(|| refusal(&message))
-                .flatten();
+            let refusal =
+                (i32::from(message.kind) == libc::NLMSG_ERROR).then(|| refusal(&message)).flatten();
             if let Some(refusal) = refusal {
                 return Err(Error::Refused { what: request.what(), refusal });
             }
