@@ -49,16 +49,19 @@ impl Bits {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().flat_map(|&(high, word)| {
-            let mut rest = word;
-            std::iter::from_fn(move || {
-                let low = rest.trailing_zeros();
-                (low < 64).then(|| {
-                    rest &= rest - 1;
-                    (high << 6) | low
-                })
-            })
-        })
+        self.words.iter().copied().flat_map(numbers)
+    }
+
+    /// The numbers that are in all the others too.
+    pub(crate) fn common<'a>(&'a self, others: &'a [&Self]) -> impl Iterator<Item = u32> + 'a {
+        let meet = move |&(high, word): &(u32, u64)| {
+            let both = |left: u64, other: &&Self| match left {
+                0 => 0,
+                left => other.find(high).map_or(0, |at| left & other.words[at].1),
+            };
+            (high, others.iter().fold(word, both))
+        };
+        self.words.iter().map(meet).flat_map(numbers)
     }
 
     fn find(&self, high: u32) -> Result<usize, usize> {
@@ -68,6 +71,17 @@ impl Bits {
             _ => self.words.binary_search_by_key(&high, |w| w.0),
         }
     }
+}
+
+fn numbers((high, word): (u32, u64)) -> impl Iterator<Item = u32> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let low = rest.trailing_zeros();
+        (low < 64).then(|| {
+            rest &= rest - 1;
+            (high << 6) | low
+        })
+    })
 }
 
 fn bit(n: u32) -> u64 {
@@ -95,6 +109,21 @@ mod tests {
             prop_assert_eq!(bits.len(), set.len());
             prop_assert_eq!(bits.is_empty(), set.is_empty());
             prop_assert!(bits.iter().eq(set.iter().copied()));
+        }
+
+        #[test]
+        fn common_numbers(lists in prop::collection::vec(prop::collection::btree_set(0u32..200, 0..150), 1..4)) {
+            let all: Vec<Bits> = lists
+                .iter()
+                .map(|list| {
+                    let mut bits = Bits::default();
+                    list.iter().for_each(|n| drop(bits.insert(*n)));
+                    bits
+                })
+                .collect();
+            let others: Vec<&Bits> = all.iter().skip(1).collect();
+            let wanted = lists[0].iter().filter(|n| lists.iter().all(|l| l.contains(n)));
+            prop_assert!(all[0].common(&others).eq(wanted.copied()));
         }
     }
 }

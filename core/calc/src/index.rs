@@ -83,7 +83,7 @@ impl LabelIndex {
         let item = items.item(id);
         self.members.insert(id);
         self.own.insert(id, &item.labels);
-        for &profile in &item.profiles {
+        for &profile in item.profiles.iter() {
             self.heirs.entry(profile).or_default().insert(id);
         }
         self.rematch(id, &[], items)
@@ -94,7 +94,7 @@ impl LabelIndex {
         let item = items.item(id);
         self.members.remove(id);
         self.own.remove(id, &item.labels);
-        for &profile in &item.profiles {
+        for &profile in item.profiles.iter() {
             if let Some(heirs) = self.heirs.get_mut(&profile) {
                 heirs.remove(id);
                 if heirs.is_empty() {
@@ -163,19 +163,33 @@ impl LabelIndex {
                 found.insert(id);
             }
         };
-        match needs.iter().min_by_key(|n| self.carriers(n, items)) {
-            None => self.members.iter().for_each(try_item),
-            Some(need) => {
-                let values = need.values.as_deref();
-                self.own.lists(need.key, values).flat_map(Bits::iter).for_each(&mut try_item);
-                items
-                    .profiles_with(need.key, values)
-                    .filter_map(|p| self.heirs.get(&p))
-                    .flat_map(Bits::iter)
-                    .for_each(&mut try_item);
-            }
+        let rarest = needs.iter().min_by_key(|n| self.carriers(n, items));
+        let Some(need) = rarest else {
+            self.members.iter().for_each(try_item);
+            return found;
+        };
+        let values = need.values.as_deref();
+        let others: Vec<&Bits> = needs
+            .iter()
+            .filter(|n| !std::ptr::eq(*n, need))
+            .filter_map(|n| self.only_list(n, items))
+            .collect();
+        let own = self.own.lists(need.key, values);
+        let inherited = items.profiles_with(need.key, values).filter_map(|p| self.heirs.get(&p));
+        for list in own.chain(inherited) {
+            list.common(&others).for_each(&mut try_item);
         }
         found
+    }
+
+    /// The one list of items that can fulfil a need, if it is one.
+    fn only_list<'a>(&'a self, need: &'a Needs, items: &Items) -> Option<&'a Bits> {
+        let values = need.values.as_deref();
+        let mut lists = self.own.lists(need.key, values);
+        let list = lists.next()?;
+        let alone =
+            lists.next().is_none() && items.profiles_with(need.key, values).next().is_none();
+        alone.then_some(list)
     }
 
     /// How many items carry what is needed.

@@ -30,6 +30,11 @@ impl Interner {
         sym
     }
 
+    /// The number of a text that somebody holds.
+    pub(crate) fn find(&self, text: &str) -> Option<Sym> {
+        self.by_text.get(text).copied()
+    }
+
     /// Gives one hold up.
     pub(crate) fn release(&mut self, sym: Sym) {
         let entry = &mut self.texts[sym];

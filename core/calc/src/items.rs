@@ -11,6 +11,7 @@ use model::policy::{NetworkSet, NetworkSetId, Profile};
 use model::{HostEndpoint, Labels, ProfileName, Protocol, WorkloadEndpoint, WorkloadId};
 
 use crate::bits::Bits;
+use crate::few::Few;
 use crate::hash::FastMap;
 use crate::intern::{Interner, Pair, Sym};
 use crate::slab::Slab;
@@ -29,13 +30,38 @@ pub(crate) enum ItemKey {
     NetworkSet(NetworkSetId),
 }
 
+/// An [`ItemKey`] with its namespace as a number, which the namespace's items share.
+#[derive(PartialEq, Eq, Hash)]
+struct FileKey {
+    kind: Kind,
+    namespace: Sym,
+    name: Arc<str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Workload,
+    Host,
+    NetworkSet,
+}
+
+impl ItemKey {
+    fn parts(&self) -> (Kind, Option<&Arc<str>>, &Arc<str>) {
+        match self {
+            Self::Workload(id) => (Kind::Workload, Some(&id.namespace), &id.name),
+            Self::Host(name) => (Kind::Host, None, name),
+            Self::NetworkSet(id) => (Kind::NetworkSet, Some(&id.namespace), &id.name),
+        }
+    }
+}
+
 /// The part of an object that selectors and sets look at, in as few bytes as possible: a node
 /// keeps one for every endpoint of the cluster.
 pub(crate) struct Item {
     pub(crate) labels: Box<[Pair]>, // sorted by key
-    pub(crate) profiles: Box<[ProfileId]>,
-    pub(crate) nets: Box<[IpNet]>, // sorted, no duplicates
-    pub(crate) ports: Box<[ItemPort]>,
+    pub(crate) profiles: Few<ProfileId>,
+    pub(crate) nets: Few<IpNet>, // sorted, no duplicates
+    pub(crate) ports: Few<ItemPort>,
 }
 
 /// A named port of an endpoint.
@@ -88,7 +114,7 @@ struct ProfileEntry {
 pub(crate) struct Items {
     pub(crate) interner: Interner,
     items: Slab<Item>,
-    by_key: HashMap<ItemKey, ItemId>,
+    by_key: HashMap<FileKey, ItemId>,
     profiles: Slab<ProfileEntry>,
     profile_ids: HashMap<ProfileName, ProfileId>,
     profile_labels: Postings,
@@ -96,7 +122,14 @@ pub(crate) struct Items {
 
 impl Items {
     pub(crate) fn id(&self, key: &ItemKey) -> Option<ItemId> {
-        self.by_key.get(key).copied()
+        self.by_key.get(&self.file_key(key)?).copied()
+    }
+
+    /// `None` if nothing of its namespace is known.
+    fn file_key(&self, key: &ItemKey) -> Option<FileKey> {
+        let (kind, namespace, name) = key.parts();
+        let namespace = namespace.map_or(Some(Sym::MAX), |ns| self.interner.find(ns))?;
+        Some(FileKey { kind, namespace, name: name.clone() })
     }
 
     pub(crate) fn item(&self, id: ItemId) -> &Item {
@@ -122,9 +155,11 @@ impl Items {
     }
 
     /// Files an item under a key that has none.
-    pub(crate) fn insert(&mut self, key: ItemKey, item: Item) -> ItemId {
+    pub(crate) fn insert(&mut self, key: &ItemKey, item: Item) -> ItemId {
+        let (kind, namespace, name) = key.parts();
+        let namespace = namespace.map_or(Sym::MAX, |ns| self.interner.hold(ns));
         let id = self.items.insert(item);
-        self.by_key.insert(key, id);
+        self.by_key.insert(FileKey { kind, namespace, name: name.clone() }, id);
         id
     }
 
@@ -134,16 +169,21 @@ impl Items {
     }
 
     pub(crate) fn remove(&mut self, key: &ItemKey) -> Option<Item> {
-        self.by_key.remove(key).and_then(|id| self.items.remove(id))
+        let key = self.file_key(key)?;
+        let id = self.by_key.remove(&key)?;
+        if key.kind != Kind::Host {
+            self.interner.release(key.namespace);
+        }
+        self.items.remove(id)
     }
 
     /// Gives up what [`Items::make`] held.
     pub(crate) fn drop_item(&mut self, item: Item) {
         self.interner.release_labels(&item.labels);
-        for port in &item.ports {
+        for port in item.ports.iter() {
             self.interner.release(port.name);
         }
-        for &profile in &item.profiles {
+        for &profile in item.profiles.iter() {
             self.profiles[profile].users -= 1;
             self.forget_profile(profile);
         }

@@ -22,6 +22,7 @@
 
 mod bits;
 mod endpoints;
+mod few;
 mod hash;
 mod index;
 mod intern;
@@ -184,7 +185,7 @@ impl Calc {
         let id = match (old, item) {
             (None, None) => return,
             (None, Some(item)) => {
-                let id = self.items.insert(key.clone(), item);
+                let id = self.items.insert(&key, item);
                 self.sets.insert(id, &self.items);
                 id
             }

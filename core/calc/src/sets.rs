@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ipnet::IpNet;
 use model::Protocol;
 use model::output::{Member, Output, SetId, SetKind};
 use model::policy::ServiceId;
@@ -341,10 +342,15 @@ impl Sets {
             if same && unchanged(old, item) {
                 continue;
             }
-            self.each_set(*selector, |set| {
-                // Adding first keeps a member that both have from leaving in between.
-                contributions_of(item, set.filter).for_each(|m| set.add(m));
-                if same {
+            let old = old.filter(|_| same);
+            self.each_set(*selector, |set| match (set.filter, old, item) {
+                (Filter::Nets, Some(old), Some(new)) => {
+                    difference(&new.nets, &old.nets).for_each(|n| set.add(Member::Net(*n)));
+                    difference(&old.nets, &new.nets).for_each(|n| set.take(Member::Net(*n)));
+                }
+                _ => {
+                    // Adding first keeps a member that both have from leaving in between.
+                    contributions_of(item, set.filter).for_each(|m| set.add(m));
                     contributions_of(old, set.filter).for_each(|m| set.take(m));
                 }
             });
@@ -419,6 +425,16 @@ impl Sets {
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
+}
+
+/// What is in `a` and not in `b`, both sorted. Two long lists mostly agree: they are walked once.
+fn difference<'a>(a: &'a [IpNet], b: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
+    let mut rest = b;
+    a.iter().filter(move |net| {
+        let smaller = rest.iter().take_while(|other| other < net).count();
+        rest = &rest[smaller..];
+        rest.first() != Some(*net)
+    })
 }
 
 fn unchanged(old: Option<&Item>, new: Option<&Item>) -> bool {
