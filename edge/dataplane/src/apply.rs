@@ -155,7 +155,9 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
                 Output::HostGone(name) => self.hosts.want(name, None),
                 _ => {
                     self.policies.feed(run);
-                    run.iter().for_each(|output| self.manage(output));
+                    for output in run {
+                        self.manage(output);
+                    }
                     continue;
                 }
             }
@@ -339,7 +341,7 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
             self.failed_in_a_row += 1;
             self.metrics.failures.inc();
             for Failure { driver, error } in &applied.failures {
-                tracing::warn!(driver, %error, "dataplane not up to date, will try again");
+                tracing::debug!(driver, %error, "dataplane not up to date, will try again");
             }
         }
         let refused = i64::try_from(applied.refused.len()).unwrap_or(i64::MAX);

@@ -1,5 +1,7 @@
 //! Requests against a real kernel, checked with `ip`, `bridge` and real connections.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;

@@ -155,8 +155,12 @@ impl TunnelTable {
             .collect();
         changed |= !requests.is_empty();
         send(socket, &requests)?;
-        far.into_iter().for_each(|(mac, remote)| self.forwarding.did_put(mac, remote));
-        near.into_iter().for_each(|(address, mac)| self.neighbours.did_put(address, mac));
+        for (mac, remote) in far {
+            self.forwarding.did_put(mac, remote);
+        }
+        for (address, mac) in near {
+            self.neighbours.did_put(address, mac);
+        }
         Ok(changed)
     }
 
@@ -178,8 +182,12 @@ impl TunnelTable {
             .chain(far.iter().map(|(mac, to)| neighbour::delete_forwarding(index, *mac, *to)))
             .collect();
         send(socket, &requests)?;
-        near.into_iter().for_each(|(address, _)| self.neighbours.did_remove(address));
-        far.into_iter().for_each(|(mac, _)| self.forwarding.did_remove(mac));
+        for (address, _) in near {
+            self.neighbours.did_remove(address);
+        }
+        for (mac, _) in far {
+            self.forwarding.did_remove(mac);
+        }
         Ok(!requests.is_empty())
     }
 

@@ -1,5 +1,7 @@
 //! The driver against a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -20,8 +22,8 @@ fn pod_iface() {
     sh("ip link add cali1 type veth peer name c1; ip link set c1 up; ip link set cali1 up");
 }
 
-fn link(iface: &str) -> Option<NextHop> {
-    Some(NextHop::Link(iface.parse().unwrap()))
+fn link(iface: &str) -> NextHop {
+    NextHop::Link(iface.parse().unwrap())
 }
 
 fn apply(driver: &mut Driver) -> bool {
@@ -51,8 +53,8 @@ fn a_restart_adopts_what_is_right_and_sweeps_only_our_orphans_and_only_in_sync()
             ip -6 route add fd00:65::9 dev cali1
             ip route add 10.65.7.0/26 via 192.0.2.7 proto 80");
         let want = |driver: &mut Driver| {
-            driver.want_route(net("10.65.0.2/32"), link("cali1"));
-            driver.want_route(net("fd00:65::2/128"), link("cali1"));
+            driver.want_route(net("10.65.0.2/32"), Some(link("cali1")));
+            driver.want_route(net("fd00:65::2/128"), Some(link("cali1")));
             driver.want_route(net("10.65.0.0/26"), Some(NextHop::Blackhole));
             driver.want_route(net("fd00:65::/122"), Some(NextHop::Blackhole));
             driver.want_route(
@@ -71,7 +73,7 @@ fn a_restart_adopts_what_is_right_and_sweeps_only_our_orphans_and_only_in_sync()
         first.want_route(net("10.65.0.2/32"), None);
         first.apply(None).unwrap();
         assert!(!routes().contains("10.65.0.2"));
-        first.want_route(net("10.65.0.2/32"), link("cali1"));
+        first.want_route(net("10.65.0.2/32"), Some(link("cali1")));
         first.apply(None).unwrap();
         drop(first);
 
@@ -108,7 +110,7 @@ fn changes_by_others_are_repaired() {
         pod_iface();
         let mut driver = Driver::open().unwrap();
         for dst in ["10.65.0.2/32", "fd00:65::2/128"] {
-            driver.want_route(net(dst), link("cali1"));
+            driver.want_route(net(dst), Some(link("cali1")));
         }
         driver.want_route(net("10.65.0.0/26"), Some(NextHop::Blackhole));
         apply(&mut driver);
@@ -151,8 +153,8 @@ fn a_refused_route_stops_nothing_and_is_tried_again() {
         let mut driver = Driver::open().unwrap();
         let far = net("10.65.9.0/26");
         driver.want_route(far, Some(NextHop::Gateway("192.0.2.8".parse().unwrap())));
-        driver.want_route(net("10.65.0.2/32"), link("cali1"));
-        driver.want_route(net("10.65.0.3/32"), link("cali2"));
+        driver.want_route(net("10.65.0.2/32"), Some(link("cali1")));
+        driver.want_route(net("10.65.0.3/32"), Some(link("cali2")));
         let applied = driver.apply(None).unwrap();
         assert_eq!(applied.refused.len(), 1, "{applied:?}");
         assert_eq!(applied.refused[0].0, "route 10.65.9.0/26");
@@ -171,7 +173,7 @@ fn ten_thousand_routes() {
         pod_iface();
         let mut driver = Driver::open().unwrap();
         let dst = |i: u32| IpNet::from(IpAddr::from(std::net::Ipv4Addr::from(0x0a41_0000 + i)));
-        (0..10_000).for_each(|i| driver.want_route(dst(i), link("cali1")));
+        (0..10_000).for_each(|i| driver.want_route(dst(i), Some(link("cali1"))));
         apply(&mut driver);
         assert_eq!(out("ip route show dev cali1").lines().count(), 10_000);
         driver.want_route(dst(77), None);
@@ -235,7 +237,7 @@ fn want_node(driver: &mut Driver, t: &Topology, number: usize) {
         driver.want_route(block, Some(hop));
         let (_, own_block, pod) = plan(number, version);
         driver.want_route(own_block, Some(NextHop::Blackhole));
-        driver.want_route(IpNet::from(pod), link("cali00000000001"));
+        driver.want_route(IpNet::from(pod), Some(link("cali00000000001")));
     }
 }
 
