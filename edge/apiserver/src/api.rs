@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 use crate::Options;
-use crate::registry::{self, Registry, Resource};
+use crate::registry::{Fixed, Registry, Resource};
 use crate::status::{ApiError, Result};
 use crate::storage::{Expect, Object, Storage, StorageError, Write};
 
@@ -15,21 +15,15 @@ pub(crate) struct Api {
     pub(crate) options: Options,
     /// Held while an address is chosen and written.
     pub(crate) turn: tokio::sync::Mutex<()>,
-    fixed: Vec<Arc<Resource>>,
+    fixed: Fixed,
     registry: RwLock<Arc<Registry>>,
 }
 
 impl Api {
     pub(crate) fn new(storage: Arc<dyn Storage>, options: Options) -> Self {
-        let api = Self {
-            storage,
-            options,
-            turn: tokio::sync::Mutex::new(()),
-            fixed: registry::fixed(),
-            registry: RwLock::new(Arc::default()),
-        };
-        api.reload();
-        api
+        let fixed = Fixed::new();
+        let registry = RwLock::new(Arc::new(Registry::build(&fixed, &definitions(&*storage))));
+        Self { storage, options, turn: tokio::sync::Mutex::new(()), fixed, registry }
     }
 
     pub(crate) fn registry(&self) -> Arc<Registry> {
@@ -40,9 +34,7 @@ impl Api {
     pub(crate) fn reload(&self) {
         // The guard is held over the listing, so that an older list never replaces a newer one.
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
-        let prefix = "apiextensions.k8s.io/customresourcedefinitions/";
-        let objects = self.storage.list(prefix, None).map(|l| l.objects).unwrap_or_default();
-        *registry = Arc::new(Registry::build(&self.fixed, objects.iter().map(|o| o.value())));
+        *registry = Arc::new(Registry::build(&self.fixed, &definitions(&*self.storage)));
     }
 
     /// The resource under which objects of `resource` are stored.
@@ -57,7 +49,7 @@ impl Api {
 
     /// A built-in resource, by group and plural.
     pub(crate) fn builtin(&self, group: &str, plural: &str) -> Arc<Resource> {
-        let found = self.fixed.iter().find(|r| r.is(group, plural)).cloned();
+        let found = self.fixed.resources.iter().find(|r| r.is(group, plural)).cloned();
         found.expect("callers name resources of the fixed table")
     }
 
@@ -86,6 +78,11 @@ impl Api {
             other => other.into(),
         }
     }
+}
+
+fn definitions(storage: &dyn Storage) -> Vec<Arc<Object>> {
+    let prefix = "apiextensions.k8s.io/customresourcedefinitions/";
+    storage.list(prefix, None).map(|l| l.objects).unwrap_or_default()
 }
 
 /// What Kubernetes says when a compare-and-swap fails.

@@ -18,6 +18,12 @@ pub(crate) struct Parsed {
     pub(crate) duplicates: Vec<String>,
 }
 
+impl From<Value> for Parsed {
+    fn from(value: Value) -> Self {
+        Self { value, duplicates: Vec::new() }
+    }
+}
+
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {

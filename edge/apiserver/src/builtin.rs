@@ -58,6 +58,14 @@ const KUBERNETES: &[Row] = &[
     Row("operator.tigera.io", "v1", "Installation", "installations", false, &[], &[]),
 ];
 
+/// Adds the schemas of Calico's kinds.
+pub(crate) fn add_schemas(schemas: &mut openapi::Schemas) {
+    for (kind, ..) in CALICO {
+        let open = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        schemas.add("projectcalico.org", "v3", kind, open);
+    }
+}
+
 /// Plurals of resources with a `status` subresource.
 const WITH_STATUS: [&str; 6] =
     ["namespaces", "nodes", "pods", "services", "customresourcedefinitions", "installations"];
@@ -98,7 +106,7 @@ pub(crate) fn kubernetes() -> impl Iterator<Item = Resource> {
             view,
             columns: Vec::new(),
             fields: strings(fields),
-            shape: Shape::builtin(group, version, kind),
+            shape: Shape::default(),
         }
     })
 }
@@ -132,7 +140,7 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
             view: if node { View::CalicoNode } else { View::Same },
             columns: Vec::<Column>::new(),
             fields: strings(&["spec.tier"]),
-            shape: Shape::calico(kind),
+            shape: Shape::default(),
         }
     })
 }

@@ -124,15 +124,13 @@ pub(crate) fn for_create(api: &Api, call: &Call, mut shown: Value, time: &str) -
     let home = api.home(resource);
     admission::stamp_new(call, &mut shown, time)?;
     resource.shape.complete(&mut shown);
-    judge(resource, &shown)?;
+    judge(resource, &shown, None)?;
     let mut stored = resource.view.store(shown, None);
     if !Arc::ptr_eq(&home, resource) {
         home.shape.complete(&mut stored);
+        judge(&home, &stored, None)?;
     }
     admission::create(api, &home, &mut stored)?;
-    if !Arc::ptr_eq(&home, resource) {
-        judge(&home, &stored)?;
-    }
     Ok(stored)
 }
 
@@ -147,24 +145,23 @@ pub(crate) fn for_update(
     let home = api.home(resource);
     keep_system_metadata(&mut shown, &before["metadata"]);
     resource.shape.complete(&mut shown);
-    let mut stored = resource.view.store(shown.clone(), Some(before));
-    admission::update(api, &home, before, &mut stored, call.subresource.as_deref())?;
-    let judged = match Arc::ptr_eq(&home, resource) {
-        true => &stored,
-        false => &shown,
-    };
-    judge(resource, judged)?;
+    let old = (!Arc::ptr_eq(&home, resource))
+        .then(|| resource.view.show(before, &resource.api_version(), &resource.kind));
+    judge(resource, &shown, old.as_ref().or(Some(before)))?;
+    let mut stored = resource.view.store(shown, Some(before));
     if !Arc::ptr_eq(&home, resource) {
-        judge(&home, &stored)?;
+        home.shape.complete(&mut stored);
+        judge(&home, &stored, Some(before))?;
     }
+    admission::update(api, &home, before, &mut stored, call.subresource.as_deref())?;
     count_generation(&home, before, &mut stored);
     Ok(stored)
 }
 
-fn judge(resource: &Resource, object: &Value) -> Result<()> {
+fn judge(resource: &Resource, object: &Value, old: Option<&Value>) -> Result<()> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let mut causes = admission::metadata_causes(resource, object);
-    causes.extend(resource.shape.validate(object));
+    causes.extend(resource.shape.validate(object, old));
     match causes.is_empty() {
         true => Ok(()),
         false => Err(ApiError::invalid(&resource.kind, &resource.group, name, &causes)),

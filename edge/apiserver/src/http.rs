@@ -17,6 +17,7 @@ use crate::body;
 use crate::discovery;
 use crate::document;
 use crate::negotiate::{self, Form, metadata_only};
+use crate::proto;
 use crate::request::{Call, Path, Query, decode};
 use crate::status::{ApiError, Result};
 use crate::table;
@@ -73,8 +74,13 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
     }
     let path = Path::parse(&parts).ok_or_else(ApiError::no_such_resource)?;
     if let Some(review) = review(&path, request.method()) {
-        let (_, incoming) = request.into_parts();
-        let asked = body::parse(&collect(incoming).await?, body::Encoding::Json)?.value;
+        let (head, incoming) = request.into_parts();
+        let bytes = collect(incoming).await?;
+        let media = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let asked = match media {
+            Some(proto::MEDIA) => proto::parse(&bytes)?,
+            _ => body::parse(&bytes, body::Encoding::Json)?.value,
+        };
         return Ok(json(201, "application/json", Bytes::from(review(asked, &user).to_string())));
     }
     let resource = api
@@ -95,7 +101,6 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
         query,
         headers: head.headers,
         body: collect(incoming).await?,
-        user,
     };
     let form = negotiate::form(&call.headers)?;
     let outcome = verbs::perform(api, &call).await?;
@@ -155,7 +160,9 @@ fn about(api: &Api, parts: &[&str], headers: &hyper::HeaderMap) -> Result<Option
             if !accepts.iter().any(negotiate::Alternative::json) {
                 return Err(negotiate::not_acceptable("application/json"));
             }
-            document::find(&registry, rest)
+            let document = document::find(&registry, rest);
+            let document = document.ok_or_else(ApiError::no_such_resource)?;
+            return Ok(Some(json(200, "application/json", document)));
         }
         _ => return Ok(None),
     };

@@ -21,7 +21,7 @@ mod http;
 mod managed;
 mod names;
 mod negotiate;
-mod patch;
+mod proto;
 mod registry;
 mod request;
 mod schema;

@@ -1,45 +1,66 @@
-//! Field ownership: which manager set which field, kept in `metadata.managedFields`.
+//! Field ownership: which manager set which field, kept in `metadata.managedFields`. Works on objects as
+//! they are stored, with the schema of the resource they are stored under.
 
-use serde_json::{Map, Value};
+use openapi::managed::{ApplyError, apply as apply_fields, track as track_fields};
+use serde_json::{Map, Value, json};
 
-/// Drops the times from `managedFields`, so that two states compare by what they hold.
-pub(crate) fn forget_times(metadata: &mut Map<String, Value>) {
-    for entry in
-        metadata.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten()
-    {
-        if let Some(entry) = entry.as_object_mut() {
-            entry.shift_remove("time");
+use crate::api::Api;
+use crate::request::Call;
+use crate::status::{ApiError, Result};
+
+/// Records who wrote what in `after`, a write other than server-side apply.
+pub(crate) fn track(
+    api: &Api,
+    call: &Call,
+    before: Option<&Value>,
+    after: &mut Value,
+    time: &str,
+) {
+    let home = api.home(&call.resource);
+    if let Some(schema) = &home.shape.schema {
+        let subresource = call.subresource.as_deref().unwrap_or_default();
+        track_fields(schema, before, after, &call.manager(), subresource, time);
+    }
+}
+
+/// Server-side apply of a shown `body` onto the stored `live`. Returns the result in shown form.
+pub(crate) fn apply(
+    api: &Api,
+    call: &Call,
+    live: Option<&Value>,
+    body: &Value,
+    time: &str,
+) -> Result<Value> {
+    let home = api.home(&call.resource);
+    let Some(schema) = &home.shape.schema else {
+        return Err(ApiError::internal(format!("no schema for {}", home.kind)));
+    };
+    let view = call.resource.view;
+    let applied = view.configuration(body);
+    let subresource = call.subresource.as_deref().unwrap_or_default();
+    let (manager, force) = (call.manager(), call.query.flag("force")?);
+    let object = apply_fields(schema, live, &applied, &manager, force, subresource, time)
+        .map_err(refuse)?;
+    Ok(view.show(&object, &call.resource.api_version(), &call.resource.kind))
+}
+
+fn refuse(error: ApplyError) -> ApiError {
+    match error {
+        ApplyError::Invalid(message) => ApiError::bad_request(message),
+        ApplyError::Conflict { message, causes } => {
+            let cause = |c: &openapi::managed::Conflict| {
+                json!({"reason": "FieldManagerConflict", "message": c.message, "field": c.field})
+            };
+            let causes: Vec<_> = causes.iter().map(cause).collect();
+            ApiError::new(409, "Conflict", message).with_details(json!({"causes": causes}))
         }
     }
 }
 
-use crate::request::Call;
-use crate::status::Result;
-
-/// How a manager wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Update,
-}
-
-pub(crate) fn track(
-    _call: &Call,
-    _before: Option<&Value>,
-    _after: &mut Value,
-    _operation: Operation,
-    _time: &str,
-) -> Result<()> {
-    Ok(())
-}
-
-pub(crate) fn apply(
-    _call: &Call,
-    live: Option<&Value>,
-    body: &Value,
-    _time: &str,
-) -> Result<Value> {
-    Ok(match live {
-        Some(live) => crate::patch::merge(live, body),
-        None => body.clone(),
-    })
+/// Drops the times from `managedFields`, so that two states compare by what they hold.
+pub(crate) fn forget_times(metadata: &mut Map<String, Value>) {
+    let entries = metadata.get_mut("managedFields").and_then(Value::as_array_mut);
+    for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
+        entry.shift_remove("time");
+    }
 }

@@ -2,12 +2,17 @@
 //! CustomResourceDefinitions add while the server runs.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use openapi::Schemas;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::builtin;
+use crate::document::Documents;
 use crate::schema::Shape;
+use crate::storage::Object;
 use crate::view::View;
 
 /// Who defined a resource: its rules differ a little.
@@ -100,30 +105,60 @@ pub(crate) fn api_version(group: &str, version: &str) -> String {
 }
 
 /// Everything served at one moment. Replaced as a whole when definitions change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
     /// In the order of discovery: built-in groups first.
     pub(crate) resources: Vec<Arc<Resource>>,
     by_path: HashMap<(String, String, String), Arc<Resource>>,
+    /// The schemas of all of them.
+    pub(crate) schemas: Schemas,
+    pub(crate) documents: Documents,
+    /// Changes whenever a schema does.
+    pub(crate) hash: String,
 }
 
 impl Registry {
     /// The fixed resources and those of the given CustomResourceDefinitions.
-    pub(crate) fn build<'a>(
-        fixed: &[Arc<Resource>],
-        definitions: impl Iterator<Item = &'a Value>,
-    ) -> Self {
-        let custom = definitions.flat_map(custom).map(Arc::new);
-        let mut registry = Self::default();
-        for resource in fixed.iter().cloned().chain(custom) {
-            let path = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
-            if registry.by_path.contains_key(&path) {
-                continue; // what is built in cannot be redefined
+    pub(crate) fn build(fixed: &Fixed, definitions: &[Arc<Object>]) -> Self {
+        let mut digest = Sha256::new_with_prefix(env!("CARGO_PKG_VERSION"));
+        let mut registry = Self {
+            resources: Vec::new(),
+            by_path: HashMap::new(),
+            schemas: fixed.schemas.clone(),
+            documents: Documents::default(),
+            hash: String::new(),
+        };
+        fixed.resources.iter().for_each(|resource| registry.add(resource.clone()));
+        for definition in definitions {
+            digest.update(definition.revision().to_be_bytes());
+            for (resource, schema) in custom(definition.value()) {
+                registry.add_custom(resource, schema);
             }
-            registry.by_path.insert(path, resource.clone());
-            registry.resources.push(resource);
         }
+        registry.hash = digest.finalize().iter().take(16).map(|b| format!("{b:02X}")).collect();
         registry
+    }
+
+    /// Adds a resource, unless there is one at its path: what is built in cannot be redefined.
+    fn add(&mut self, resource: Arc<Resource>) {
+        let path = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+        if let Entry::Vacant(free) = self.by_path.entry(path) {
+            free.insert(resource.clone());
+            self.resources.push(resource);
+        }
+    }
+
+    fn add_custom(&mut self, mut resource: Resource, schema: Value) {
+        let Resource { group, version, kind, plural, status, .. } = &resource;
+        if self.find(group, version, plural).is_some() {
+            return;
+        }
+        match status {
+            true => self.schemas.add_with_status(group, version, kind, schema),
+            false => self.schemas.add(group, version, kind, schema),
+        }
+        resource.shape.schema = self.schemas.for_kind(group, version, kind);
+        self.add(Arc::new(resource));
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
@@ -132,10 +167,6 @@ impl Registry {
 
     pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
         self.resources.iter().find(|r| r.kind == kind && r.api_version() == api_version).cloned()
-    }
-
-    pub(crate) fn has_group(&self, group: &str) -> bool {
-        self.resources.iter().any(|r| r.group == group)
     }
 
     /// Groups in order, each with its versions in order of preference.
@@ -165,13 +196,29 @@ impl Registry {
     }
 }
 
-/// The fixed part: Kubernetes' own kinds that we serve, Calico's, and the operator's.
-pub(crate) fn fixed() -> Vec<Arc<Resource>> {
-    builtin::kubernetes().chain(builtin::calico()).map(Arc::new).collect()
+/// What is served whatever the store holds.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    pub(crate) resources: Vec<Arc<Resource>>,
+    schemas: Schemas,
 }
 
-/// The resources that a CustomResourceDefinition adds: one per served version.
-fn custom(definition: &Value) -> Vec<Resource> {
+impl Fixed {
+    /// Kubernetes' own kinds that we serve, Calico's, and the operator's.
+    pub(crate) fn new() -> Self {
+        let mut schemas = Schemas::builtin();
+        builtin::add_schemas(&mut schemas);
+        let mut resources: Vec<_> = builtin::kubernetes().chain(builtin::calico()).collect();
+        for resource in &mut resources {
+            let Resource { group, version, kind, .. } = &*resource;
+            resource.shape.schema = schemas.for_kind(group, version, kind);
+        }
+        Self { resources: resources.into_iter().map(Arc::new).collect(), schemas }
+    }
+}
+
+/// The resources that a CustomResourceDefinition adds, with their schemas: one per served version.
+fn custom(definition: &Value) -> Vec<(Resource, Value)> {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let texts = |value: &Value| -> Vec<String> {
@@ -203,9 +250,12 @@ fn custom(definition: &Value) -> Vec<Resource> {
             .flatten()
             .map(|f| text(&f["jsonPath"]).trim_start_matches('.').to_owned())
             .collect(),
-        shape: Shape::custom(&version["schema"]["openAPIV3Schema"]),
+        shape: Shape::default(),
     };
-    versions.iter().map(resource).collect()
+    versions
+        .iter()
+        .map(|v| (resource(v), v["schema"]["openAPIV3Schema"].clone()))
+        .collect()
 }
 
 fn columns(declared: &Value) -> Vec<Column> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Method, header};
 
 use crate::body::{self, Encoding, Parsed};
+use crate::proto;
 use crate::registry::Resource;
 use crate::status::{ApiError, Result};
 
@@ -100,8 +101,6 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// The user, as authentication found it.
-    pub(crate) user: String,
 }
 
 impl Call {
@@ -132,6 +131,7 @@ impl Call {
     pub(crate) fn parse_body(&self) -> Result<Parsed> {
         let encoding = match self.content_type() {
             "" | "application/json" => Encoding::Json,
+            proto::MEDIA => return proto::parse(&self.body).map(Parsed::from),
             "application/yaml" | "text/yaml" | "application/x-yaml" => Encoding::Yaml,
             other => return Err(unsupported(other, "application/json or application/yaml")),
         };

@@ -1,37 +1,39 @@
 //! The shape of a resource's objects: unknown fields, pruning, defaults, validation.
 
+use openapi::Schema;
 use serde_json::Value;
 
 use crate::status::Cause;
 
-/// Where the schema of a resource comes from.
+/// What is known about the objects of a resource.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
-    kind: String,
-    custom: Option<Value>,
+    pub(crate) schema: Option<Schema>,
 }
 
 impl Shape {
-    pub(crate) fn builtin(_group: &str, _version: &str, kind: &str) -> Self {
-        Self { kind: kind.into(), custom: None }
+    /// Paths of fields that the schema does not have.
+    pub(crate) fn unknown_fields(&self, object: &Value) -> Vec<String> {
+        self.schema.as_ref().map(|s| s.unknown_fields(object)).unwrap_or_default()
     }
 
-    pub(crate) fn calico(kind: &str) -> Self {
-        Self { kind: kind.into(), custom: None }
+    /// Drops what the schema does not have and fills in its defaults.
+    pub(crate) fn complete(&self, object: &mut Value) {
+        if let Some(schema) = &self.schema {
+            schema.drop_nulls(object);
+            schema.prune(object);
+            schema.default(object);
+        }
     }
 
-    pub(crate) fn custom(schema: &Value) -> Self {
-        Self { kind: String::new(), custom: Some(schema.clone()) }
-    }
-
-    pub(crate) fn unknown_fields(&self, _object: &Value) -> Vec<String> {
-        let _ = (&self.kind, &self.custom);
-        Vec::new()
-    }
-
-    pub(crate) fn complete(&self, _object: &mut Value) {}
-
-    pub(crate) fn validate(&self, _object: &Value) -> Vec<Cause> {
-        Vec::new()
+    /// What is wrong with a completed object that replaces `old`.
+    pub(crate) fn validate(&self, object: &Value, _old: Option<&Value>) -> Vec<Cause> {
+        let Some(schema) = &self.schema else { return Vec::new() };
+        let cause = |error: openapi::FieldError| Cause {
+            reason: error.reason.to_owned(),
+            field: if error.field.is_empty() { "<nil>".to_owned() } else { error.field },
+            message: error.message,
+        };
+        schema.validate(object).into_iter().map(cause).collect()
     }
 }

@@ -54,6 +54,17 @@ impl View {
         shown
     }
 
+    /// The stored form of a configuration to apply: only what it says.
+    pub(crate) fn configuration(self, shown: &Value) -> Value {
+        let mut stored = self.store(shown.clone(), None);
+        if self == Self::CalicoNode
+            && let Some(fields) = stored.as_object_mut()
+        {
+            fields.shift_remove("spec");
+        }
+        stored
+    }
+
     /// The form to store of a shown object; `before` is what is stored now.
     pub(crate) fn store(self, shown: Value, before: Option<&Value>) -> Value {
         match self {

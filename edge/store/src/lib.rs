@@ -9,6 +9,7 @@
 
 mod error;
 mod file;
+mod serve;
 mod state;
 mod writer;
 
@@ -22,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use error::OpenError;
 use file::File;
+pub use serve::{ServeError, ServeOptions, serve};
 use state::State;
 use writer::{Request, read};
 

@@ -28,7 +28,6 @@ pub(super) fn call(method: Method, resource: &Arc<Resource>, object: &Value) -> 
         query: Query::default(),
         headers,
         body: Bytes::new(),
-        user: "system:calico-controllers".into(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Answer, Outcome, show};
 use crate::api::{self, Api};
 use crate::draft;
-use crate::managed::{self, Operation};
+use crate::managed;
 use crate::request::Call;
 use crate::status::Result;
 use crate::storage::{Expect, StorageError};
@@ -28,7 +28,7 @@ pub(crate) async fn create(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     for tries in 1.. {
         let time = api::now();
         let mut stored = draft::for_create(api, call, parsed.value.clone(), &time)?;
-        managed::track(call, None, &mut stored, Operation::Update, &time)?;
+        managed::track(api, call, None, &mut stored, &time);
         match insert(api, call, stored).await {
             Err(error) if error.reason == "AlreadyExists" && generated && tries < TRIES => {}
             outcome => return Ok(Outcome { answer: outcome?, warnings }),

@@ -8,6 +8,7 @@ use super::modify::replace;
 use super::{Answer, read, show};
 use crate::api::{self, Api};
 use crate::body;
+use crate::proto;
 use crate::request::Call;
 use crate::selectors::Filter;
 use crate::status::{ApiError, Result, success};
@@ -30,10 +31,10 @@ impl DeleteOptions {
     pub(crate) fn read(call: &Call) -> Result<Self> {
         let mut options = Value::Null;
         if !call.body.is_empty() {
-            if call.content_type().contains("protobuf") {
-                return Err(crate::request::unsupported(call.content_type(), "application/json"));
-            }
-            options = body::parse(&call.body, body::Encoding::Yaml)?.value;
+            options = match call.content_type() {
+                proto::MEDIA => proto::parse(&call.body)?,
+                _ => body::parse(&call.body, body::Encoding::Yaml)?.value,
+            };
         }
         Self::from_value(&options, call)
     }

@@ -8,8 +8,7 @@ use super::{Answer, Outcome, create, show};
 use crate::api::{self, Api, MODIFIED};
 use crate::body::{self, Encoding};
 use crate::draft;
-use crate::managed::{self, Operation};
-use crate::patch;
+use crate::managed;
 use crate::registry::Origin;
 use crate::request::{Call, unsupported};
 use crate::status::{ApiError, Cause, Result};
@@ -211,7 +210,7 @@ async fn create_applied(
         ));
     }
     let time = api::now();
-    let shown = managed::apply(call, None, &body, &time)?;
+    let shown = managed::apply(api, call, None, &body, &time)?;
     let mut inner = call.clone();
     inner.method = hyper::Method::POST;
     let stored = draft::for_create(api, &inner, shown, &time)?;
@@ -245,11 +244,20 @@ fn next_state(
             })?;
             next
         }
-        Change::Merge(patch) => patch::merge(&base, patch),
-        Change::Strategic(patch) => {
-            patch::strategic(&call.resource, &base, patch).map_err(unprocessable)?
+        Change::Merge(patch) => {
+            let mut next = base.clone();
+            openapi::patch::merge(&mut next, patch);
+            next
         }
-        Change::Apply(body) => managed::apply(call, Some(&base), body, &time)?,
+        Change::Strategic(patch) => {
+            let mut next = base.clone();
+            if let Some(schema) = &call.resource.shape.schema {
+                openapi::patch::strategic(schema, &mut next, patch)
+                    .map_err(|error| unprocessable(error.to_string()))?;
+            }
+            next
+        }
+        Change::Apply(body) => managed::apply(api, call, Some(before.value()), body, &time)?,
     };
     if !matches!(change, Change::Replace(_)) {
         draft::check_body(call, &mut next, duplicates, warnings)?;
@@ -257,7 +265,7 @@ fn next_state(
     preconditions(call, before, &next)?;
     let mut after = draft::for_update(api, call, before.value(), next)?;
     if !matches!(change, Change::Apply(_)) {
-        managed::track(call, Some(before.value()), &mut after, Operation::Update, &time)?;
+        managed::track(api, call, Some(before.value()), &mut after, &time);
     }
     Ok(after)
 }

@@ -1,0 +1,81 @@
+//! The embedded API as one call: store, server, kubeconfig.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::{Durability, OpenError, Options, Store};
+
+/// What [`serve`] needs to know.
+#[derive(Debug)]
+pub struct ServeOptions {
+    /// The folder of everything that lasts: `store.db`, `pki/`.
+    pub data_dir: PathBuf,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// Bound sockets, in whatever network namespace they were bound.
+    pub listeners: Vec<TcpListener>,
+    /// DNS names and addresses under which clients reach the server, besides localhost.
+    pub names: Vec<String>,
+    /// Cluster addresses of services: a range for each family, the preferred first. Empty: the default.
+    pub service_ranges: Vec<apiserver::Range>,
+    /// Files to write kubeconfigs to, each with the address of the server in it.
+    pub kubeconfigs: Vec<(PathBuf, String)>,
+}
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store file.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The certificate authority, the token, or the certificate.
+    #[error(transparent)]
+    Identity(#[from] apiserver::IdentityError),
+    /// A kubeconfig could not be written.
+    #[error("cannot write kubeconfig {path}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The listeners, or the objects that every cluster has.
+    #[error("cannot serve")]
+    Serve(#[from] io::Error),
+}
+
+/// Serves the API until `shutdown` is ready. The kubeconfigs are written before the first request.
+pub async fn serve(options: ServeOptions, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let mut storage = Options::new(options.data_dir.join("store.db"));
+    storage.durability = options.durability;
+    let store = Arc::new(Store::open(&storage)?);
+    let mut settings = apiserver::Options::new(options.data_dir.join("pki"));
+    settings.names = options.names;
+    if !options.service_ranges.is_empty() {
+        settings.service_ranges = options.service_ranges;
+    }
+    let server = apiserver::Server::new(store, settings)?;
+    for (path, url) in options.kubeconfigs {
+        write_private(&path, &server.kubeconfig(&url))
+            .map_err(|source| ServeError::Kubeconfig { path, source })?;
+    }
+    Ok(server.serve(options.listeners, shutdown).await?)
+}
+
+/// Writes a file that only the owner may read, as a whole or not at all.
+fn write_private(path: &std::path::Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    let partial = path.with_extension("partial");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&partial, path)
+}
