@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 
 use super::{Errors, read, selector};
-use crate::net::{address, prefix};
+use crate::net::{address, duration, prefix};
 use crate::v3::{BGPConfigurationSpec, BGPPeerSpec};
 
 /// The address in `ADDRESS`, `IPv4:PORT` or `[IPv6]:PORT`.
@@ -87,7 +87,7 @@ pub(crate) fn peer(object: &Value, _: Option<&Value>, errors: &mut Errors) {
         ("spec.keepaliveTime", &spec.keepalive_time),
     ] {
         if let Some(time) = time {
-            errors.take(field, super::felix::duration(time));
+            errors.take(field, duration(time));
         }
     }
 }

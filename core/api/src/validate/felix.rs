@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Errors, read, selector};
-use crate::net::{address, prefix};
+use crate::net::{address, duration, prefix};
 use crate::v3::FelixConfigurationSpec;
 use crate::v3::felix::{Kind, NODE_SELECTOR_FIELD, PARAMETERS};
 
@@ -80,33 +80,6 @@ fn proto_port(field: &str, item: &Value, errors: &mut Errors) {
     if let Some(net) = item.get("net").and_then(Value::as_str).filter(|n| !n.is_empty()) {
         errors.take(&format!("{field}.net"), prefix(net));
     }
-}
-
-/// A time such as `90s`, `1m30s` or `500ms`, in milliseconds.
-///
-/// # Errors
-/// What was wanted.
-pub(crate) fn duration(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text:?} is no time (want for example 90s, 1m30s or 500ms)");
-    let mut rest = text;
-    let mut millis = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..end].parse().map_err(|_| bad())?;
-        rest = &rest[end..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        millis += number
-            * match &rest[..unit] {
-                "us" | "\u{b5}s" => 0.001,
-                "ms" => 1.0,
-                "s" => 1_000.0,
-                "m" => 60_000.0,
-                "h" => 3_600_000.0,
-                _ => return Err(bad()),
-            };
-        rest = &rest[unit..];
-    }
-    Ok(millis as u64)
 }
 
 fn rate_limit(text: &str) -> Result<(), String> {
