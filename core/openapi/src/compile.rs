@@ -298,21 +298,14 @@ fn type_of(schema: &Value) -> Type {
 }
 
 fn list_type(schema: &Value) -> ListType {
-    match schema["x-kubernetes-list-type"].as_str() {
-        Some("set") => ListType::Set,
-        Some("map") => ListType::Map(strings(&schema["x-kubernetes-list-map-keys"]).into()),
-        Some(_) => ListType::Atomic,
-        // Without a list type, the older facts of strategic merge decide.
-        None if schema["x-kubernetes-patch-strategy"]
-            .as_str()
-            .is_some_and(|s| s.contains("merge")) =>
-        {
-            match schema["x-kubernetes-patch-merge-key"].as_str() {
-                Some(key) => ListType::Map([key.into()].into()),
-                None => ListType::Set,
-            }
-        }
-        None => ListType::Atomic,
+    // Without a list type, the older facts of strategic merge decide.
+    let patch = patch_facts(schema);
+    match (schema["x-kubernetes-list-type"].as_str(), patch.merge_key) {
+        (Some("set"), _) => ListType::Set,
+        (Some("map"), _) => ListType::Map(strings(&schema["x-kubernetes-list-map-keys"]).into()),
+        (None, Some(key)) if patch.merge => ListType::Map([key].into()),
+        (None, None) if patch.merge => ListType::Set,
+        _ => ListType::Atomic,
     }
 }
 

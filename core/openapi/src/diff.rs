@@ -191,9 +191,13 @@ impl Comparer<'_> {
             (None, _) => self.out.added.insert(&self.path),
             (_, None) => self.out.removed.insert(&self.path),
             (Some(old), Some(new)) if leaf && !same(old, new) => {
-                self.out.modified.insert(&self.path)
+                self.out.modified.insert(&self.path);
             }
             _ => (),
+        }
+        if mixed && !node.atomic_map {
+            // A map that becomes something else (or the reverse) loses (or gains) its entries besides.
+            self.map(node, entries(old), entries(new));
         }
         match shape {
             _ if leaf => (),

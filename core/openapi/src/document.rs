@@ -337,7 +337,9 @@ fn paths(
 ) -> Map<String, Value> {
     let names = names(all);
     let mut paths = Paths { dialect, names: &names, out: Map::new() };
-    resources.iter().for_each(|resource| paths.add(resource));
+    for resource in resources {
+        paths.add(resource);
+    }
     paths.out
 }
 
@@ -349,7 +351,9 @@ fn info() -> Value {
 pub fn v2(schemas: &Schemas, resources: &[Resource<'_>]) -> Value {
     let mut all = definitions(schemas);
     let paths = paths(Dialect::V2, &all, resources);
-    all.values_mut().for_each(|d| relocate(d, Dialect::V2.prefix()));
+    for definition in all.values_mut() {
+        relocate(definition, Dialect::V2.prefix());
+    }
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": all})
 }
 

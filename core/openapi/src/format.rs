@@ -52,8 +52,8 @@ fn is_decimal(text: &str) -> bool {
 
 fn is_suffix(suffix: &str) -> bool {
     match suffix {
-        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => true,
-        "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => true,
+        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti"
+        | "Pi" | "Ei" => true,
         _ => suffix
             .strip_prefix(['e', 'E'])
             .map(|e| e.strip_prefix(['+', '-']).unwrap_or(e))
@@ -90,7 +90,7 @@ fn is_date_time(text: &str) -> bool {
 fn is_base64(text: &str) -> bool {
     let compact: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     let padding = compact.iter().rev().take_while(|b| **b == b'=').count();
-    compact.len() % 4 == 0
+    compact.len().is_multiple_of(4)
         && padding <= 2
         && compact[..compact.len() - padding]
             .iter()

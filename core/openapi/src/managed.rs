@@ -15,6 +15,8 @@ mod owners;
 
 use owners::{Entry, Operation, Owner, Owners};
 
+/// The owner of what an object held before anyone's fields were tracked.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// Where client-side `kubectl apply` keeps what it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -77,9 +79,12 @@ pub fn apply(
         version: applied["apiVersion"].as_str().unwrap_or_default().to_owned(),
         subresource,
     };
-    let before = Owners::decode(&stored["metadata"]["managedFields"])
-        .unwrap_or_default()
-        .map_sets(|set| set.collapsed(&schema.tree, schema.root));
+    let mut before = Owners::decode(&stored["metadata"]["managedFields"]).unwrap_or_default();
+    if before.is_empty() {
+        let written = Write { schema, manager: BEFORE_FIRST_APPLY, subresource, now };
+        written.record(&mut before, &blank, &application.live);
+    }
+    let before = before.map_sets(|set| set.collapsed(&schema.tree, schema.root));
     let (object, mut owners) = match application.run(before.clone(), force) {
         Err(conflicts) if manager == "kubectl" => application.upgrade(before, conflicts),
         done => done,
@@ -88,7 +93,9 @@ pub fn apply(
     if object != application.live || live.is_none() {
         owners.set_time(&application.owner, now);
     }
+    // A list or map that lost its last entry is null until here, which counts as a change, not as a removal.
     let mut object = object;
+    schema.drop_nulls(&mut object);
     if manager == "kubectl" {
         refresh_last_applied(&mut object, applied);
     }
@@ -118,15 +125,14 @@ impl Application<'_> {
         let last = owners.remove(&self.owner);
         let time = last.as_ref().and_then(|e| e.time.clone());
         owners.insert(self.owner.clone(), Entry { set, version: self.version.clone(), time });
-        let mut object = match last {
+        let object = match last {
             Some(last) if !last.set.is_empty() => self.prune(merged, &owners, &last.set),
             _ => merged,
         };
-        self.schema.drop_nulls(&mut object);
         let comparison = diff::compare(tree, root, &self.live, &object);
         let conflicts = take_over(
             &mut owners,
-            &self.owner,
+            Some(&self.owner),
             &comparison,
             &reset_fields(self.schema, self.subresource),
         );
@@ -183,14 +189,14 @@ impl Application<'_> {
 /// Takes the fields that changed from all owners but one; what they lose by a new value are conflicts.
 fn take_over(
     owners: &mut Owners,
-    me: &Owner,
+    me: Option<&Owner>,
     comparison: &Comparison,
     ignored: &FieldSet,
 ) -> Conflicts {
     let written = comparison.written().without(ignored);
     let removed = comparison.removed.without(ignored);
     let mut conflicts = Vec::new();
-    for (owner, entry) in owners.iter_mut().filter(|(owner, _)| *owner != me) {
+    for (owner, entry) in owners.iter_mut().filter(|(owner, _)| Some(*owner) != me) {
         let conflict = entry.set.intersection(&written);
         entry.set = entry.set.difference(&conflict).difference(&removed);
         if !conflict.is_empty() {
@@ -213,16 +219,15 @@ fn report(conflicts: Conflicts) -> ApplyError {
             })
         })
         .collect();
-    let message = match &causes[..] {
-        [only] => format!("Apply failed with 1 conflict: {}: {}", only.message, only.field),
-        _ => {
-            let mut lines = Vec::new();
-            for (owner, set) in &conflicts {
-                lines.push(format!("conflicts with {owner}:"));
-                lines.extend(set.paths().iter().map(|path| format!("- {}", show(path))));
-            }
-            format!("Apply failed with {} conflicts: {}", causes.len(), lines.join("\n"))
+    let message = if let [only] = &causes[..] {
+        format!("Apply failed with 1 conflict: {}: {}", only.message, only.field)
+    } else {
+        let mut lines = Vec::new();
+        for (owner, set) in &conflicts {
+            lines.push(format!("conflicts with {owner}:"));
+            lines.extend(set.paths().iter().map(|path| format!("- {}", show(path))));
         }
+        format!("Apply failed with {} conflicts: {}", causes.len(), lines.join("\n"))
     };
     ApplyError::Conflict { message, causes }
 }
@@ -241,24 +246,42 @@ pub fn track(
 ) {
     let blank = json!({"apiVersion": after["apiVersion"], "kind": after["kind"], "metadata": {}});
     let stored = before.unwrap_or(&blank);
-    let (tree, root) = (&*schema.tree, schema.root);
-    let mut owners =
-        starting_owners(stored, after, subresource).map_sets(|set| set.collapsed(tree, root));
-    let (old, new) = (without_owners(stored), without_owners(after));
-    let ignored = reset_fields(schema, subresource);
-    let comparison = diff::compare(tree, root, &old, &new);
-    let version = new["apiVersion"].as_str().unwrap_or_default().to_owned();
-    let owner = Owner::new(manager, Operation::Update, &version, subresource);
-    let nobody = Owner::new("", Operation::Update, "", "");
-    take_over(&mut owners, &nobody, &comparison, &ignored);
-    let written = Owners::stripped(&comparison.written().without(&ignored));
-    if !written.is_empty() {
-        let set = owners.remove(&owner).map_or_else(|| written.clone(), |e| e.set.union(&written));
-        owners.insert(owner, Entry { set, version, time: Some(now.to_owned()) });
+    let mut owners = starting_owners(stored, after, subresource)
+        .map_sets(|set| set.collapsed(&schema.tree, schema.root));
+    // An object whose owners were forgotten is tracked again from its next server-side apply on.
+    let exists = stored["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty());
+    if !(owners.is_empty() && exists) {
+        let write = Write { schema, manager, subresource, now };
+        write.record(&mut owners, &without_owners(stored), &without_owners(after));
     }
-    owners.cap();
     owners.write(after);
     keep_old_times(stored, after);
+}
+
+/// A write other than server-side apply.
+struct Write<'a> {
+    schema: &'a Schema,
+    manager: &'a str,
+    subresource: &'a str,
+    now: &'a str,
+}
+
+impl Write<'_> {
+    /// Gives what changed from `old` to `new` to the manager.
+    fn record(&self, owners: &mut Owners, old: &Value, new: &Value) {
+        let ignored = reset_fields(self.schema, self.subresource);
+        let comparison = diff::compare(&self.schema.tree, self.schema.root, old, new);
+        take_over(owners, None, &comparison, &ignored);
+        let written = Owners::stripped(&comparison.written().without(&ignored));
+        if !written.is_empty() {
+            let version = new["apiVersion"].as_str().unwrap_or_default().to_owned();
+            let owner = Owner::new(self.manager, Operation::Update, &version, self.subresource);
+            let set =
+                owners.remove(&owner).map_or_else(|| written.clone(), |e| e.set.union(&written));
+            owners.insert(owner, Entry { set, version, time: Some(self.now.to_owned()) });
+        }
+        owners.cap();
+    }
 }
 
 fn starting_owners(stored: &Value, after: &Value, subresource: &str) -> Owners {

@@ -15,7 +15,7 @@ const ORDER: &str = "$setElementOrder/";
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatchError {
     /// A directive that does not exist, or not here.
-    #[error("unknown patch directive {0}: wanted merge, replace or delete")]
+    #[error("unknown patch type: {0}: wanted replace or delete, or merge in a map")]
     Directive(String),
     /// An item of a keyed list without its key.
     #[error("map: {item} does not contain declared merge key: {key}")]
@@ -131,22 +131,20 @@ fn merge_map(
         retain_keys(base, patch, retain)?;
     }
     let node = tree.node(id);
+    for (name, value) in patch.iter().filter(|(k, _)| !is_directive(k)) {
+        merge_member(tree, node, base, name, value, directives.orders.get(name))?;
+    }
+    for (name, order) in directives.orders.iter().filter(|(k, _)| !patch.contains_key(*k)) {
+        let child = tree.node(node.member(name).unwrap_or(UNTYPED));
+        if let (Some(Value::Array(list)), Some(order)) = (base.get_mut(name), order.as_array()) {
+            let before = list.clone();
+            reorder(child.patch.merge_key.as_deref(), list, &before, order);
+        }
+    }
     for (name, deleted) in &directives.deletions {
         if let (Some(Value::Array(list)), Some(deleted)) = (base.get_mut(name), deleted.as_array())
         {
             list.retain(|item| !deleted.contains(item));
-        }
-    }
-    for (name, value) in patch.iter().filter(|(k, _)| !is_directive(k)) {
-        merge_member(tree, node, base, name, value, directives.orders.get(name))?;
-    }
-    for (name, order) in &directives.orders {
-        let child = tree.node(node.member(name).unwrap_or(UNTYPED));
-        if !patch.contains_key(name)
-            && let (Some(Value::Array(list)), Some(order)) = (base.get_mut(name), order.as_array())
-        {
-            let before = list.clone();
-            reorder(child.patch.merge_key.as_deref(), list, &before, order);
         }
     }
     Ok(())
@@ -169,8 +167,7 @@ fn merge_member(
     match (base.get_mut(name), value) {
         (Some(Value::Object(old)), Value::Object(new)) => merge_map(tree, id, old, new)?,
         (Some(Value::Array(old)), Value::Array(new)) if child.patch.merge => {
-            let before = old.clone();
-            merge_list(tree, child, old, new)?;
+            let before = merge_list(tree, child, old, new)?;
             if let Some(order) = order.and_then(Value::as_array) {
                 reorder(child.patch.merge_key.as_deref(), old, &before, order);
             }
@@ -184,7 +181,7 @@ fn merge_member(
     Ok(())
 }
 
-/// A value that meets nothing in the object: directives and deletions in it have no meaning.
+/// A field that meets nothing in the object: directives and deletions in it have no meaning.
 fn clean(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -192,11 +189,22 @@ fn clean(value: &mut Value) {
             map.values_mut().for_each(clean);
         }
         Value::Array(list) => {
-            list.retain(|item| {
-                item[DIRECTIVE].as_str().is_none_or(|word| word == "merge") || !item.is_object()
-            });
+            list.retain(|item| item.get(DIRECTIVE).is_none_or(|word| word == "merge"));
             list.iter_mut().for_each(clean);
         }
+        _ => (),
+    }
+}
+
+/// A list item that meets nothing. Upstream adds it as it is, and what decodes it drops nulls and directives; an item in
+/// it that asks for its own deletion is thereby added, too.
+fn bare(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, inner| !is_directive(key) && !inner.is_null());
+            map.values_mut().for_each(bare);
+        }
+        Value::Array(list) => list.iter_mut().for_each(bare),
         _ => (),
     }
 }
@@ -221,51 +229,75 @@ fn retain_keys(
     Ok(())
 }
 
+/// Merges a list by its merge key, or as a set. Comes out: the order to compare with if the patch wants another one.
 fn merge_list(
     tree: &Tree,
     list: &Node,
     base: &mut Vec<Value>,
     patch: &[Value],
-) -> Result<(), PatchError> {
+) -> Result<Vec<Value>, PatchError> {
+    let before = base.clone();
     let Some(key) = list.patch.merge_key.as_deref() else {
         for item in patch {
             if !base.contains(item) {
                 base.push(item.clone());
             }
         }
-        return Ok(());
+        reorder(None, base, &before, patch);
+        return Ok(before);
     };
+    let fresh = special_items(key, base, patch)?;
+    let Some(fresh) = fresh else { return Ok(before) };
     let element = list.items.unwrap_or(UNTYPED);
-    if patch.iter().any(|item| item[DIRECTIVE] == "replace") {
-        base.clear();
-        let rest = patch.iter().filter(|item| item.get(DIRECTIVE).is_none());
-        base.extend(rest.cloned());
-        base.iter_mut().for_each(clean);
-        return Ok(());
-    }
-    let key_of = |item: &Value| -> Result<Value, PatchError> {
-        item.get(key)
-            .cloned()
-            .ok_or_else(|| PatchError::NoKey { item: item.to_string(), key: key.to_owned() })
-    };
-    for item in patch.iter().filter(|item| item[DIRECTIVE] == "delete") {
-        let wanted = key_of(item)?;
-        base.retain(|old| old.get(key) != Some(&wanted));
-    }
-    for item in patch.iter().filter(|item| item[DIRECTIVE] != "delete") {
-        let wanted = key_of(item)?;
-        let place = base.iter().position(|old| old.get(key) == Some(&wanted));
+    let left = base.clone();
+    for item in &fresh {
+        let wanted = key_of(key, item)?;
+        let place = base.iter().position(|old| old.get(key) == Some(wanted));
         match (place.map(|at| &mut base[at]), item) {
             (Some(Value::Object(old)), Value::Object(new)) => merge_map(tree, element, old, new)?,
             (Some(old), new) => *old = new.clone(),
             (None, new) => {
-                let mut fresh = new.clone();
-                clean(&mut fresh);
-                base.push(fresh);
+                let mut added = new.clone();
+                bare(&mut added);
+                base.push(added);
             }
         }
     }
-    Ok(())
+    // New items take the places of deleted ones in the order that counts as the one before.
+    let known = base.iter().take(before.len()).cloned().collect();
+    reorder(Some(key), base, &left, &fresh);
+    Ok(known)
+}
+
+fn key_of<'a>(key: &str, item: &'a Value) -> Result<&'a Value, PatchError> {
+    item.get(key).ok_or_else(|| PatchError::NoKey { item: item.to_string(), key: key.to_owned() })
+}
+
+/// Does what the items with a directive say. Comes out: the others, or `None` if they replaced the list.
+fn special_items(
+    key: &str,
+    base: &mut Vec<Value>,
+    patch: &[Value],
+) -> Result<Option<Vec<Value>>, PatchError> {
+    let mut others = Vec::new();
+    let mut replace = false;
+    for item in patch {
+        match item.get(DIRECTIVE) {
+            None => others.push(item.clone()),
+            Some(word) if word == "delete" => {
+                let wanted = key_of(key, item)?;
+                base.retain(|old| old.get(key) != Some(wanted));
+            }
+            Some(word) if word == "replace" => replace = true,
+            Some(word) => return Err(PatchError::Directive(word.to_string())),
+        }
+    }
+    if replace {
+        others.iter_mut().for_each(bare);
+        *base = others;
+        return Ok(None);
+    }
+    Ok(Some(others))
 }
 
 /// Puts the items that `order` names into its order; the others keep their place relative to what was before them.
@@ -277,13 +309,12 @@ fn reorder(key: Option<&str>, list: &mut Vec<Value>, before: &[Value], order: &[
     named.sort_by_key(|item| index(order, item));
     let mut others = others.into_iter().peekable();
     let mut named = named.into_iter().peekable();
-    while let Some(left) = named.peek() {
-        let Some(right) = others.peek() else { break };
-        let first = match (index(before, left), index(before, right)) {
-            (Some(l), Some(r)) => l < r,
+    while let (Some(other), Some(wanted)) = (others.peek(), named.peek()) {
+        let first = match (index(before, other), index(before, wanted)) {
+            (Some(o), Some(w)) => o < w,
             _ => false,
         };
-        list.extend(if first { named.next() } else { others.next() });
+        list.extend(if first { others.next() } else { named.next() });
     }
     list.extend(named);
     list.extend(others);

@@ -164,7 +164,7 @@ impl Validator<'_> {
         }
         match value {
             Value::Number(number) => {
-                self.number(rules, number.as_f64().unwrap_or_default(), value, path)
+                self.number(rules, number.as_f64().unwrap_or_default(), value, path);
             }
             Value::String(text) => self.string(rules, text, value, path),
             Value::Array(list) => self.list(rules, list, value, path),

@@ -49,7 +49,9 @@ pub(crate) fn prune(tree: &Tree, id: Id, value: &mut Value) {
         }),
         Value::Array(list) => {
             if let Some(items) = node.items {
-                list.iter_mut().for_each(|inner| prune(tree, items, inner));
+                for inner in list {
+                    prune(tree, items, inner);
+                }
             }
         }
         _ => (),
@@ -80,7 +82,9 @@ pub(crate) fn default(tree: &Tree, id: Id, value: &mut Value) {
         }
         Value::Array(list) => {
             if let Some(items) = node.items {
-                list.iter_mut().for_each(|inner| default(tree, items, inner));
+                for inner in list {
+                    default(tree, items, inner);
+                }
             }
         }
         _ => (),
@@ -101,7 +105,9 @@ pub(crate) fn drop_nulls(tree: &Tree, id: Id, value: &mut Value, everywhere: boo
         }),
         Value::Array(list) => {
             if let Some(items) = node.items {
-                list.iter_mut().for_each(|inner| drop_nulls(tree, items, inner, everywhere));
+                for inner in list {
+                    drop_nulls(tree, items, inner, everywhere);
+                }
             }
         }
         _ => (),

@@ -194,11 +194,11 @@ fn strip(schema: &mut Value) {
     for (key, value) in map.iter_mut() {
         match key.as_str() {
             "properties" => {
-                value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(strip)
+                value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(strip);
             }
             "items" | "additionalProperties" | "not" => strip(value),
             "allOf" | "anyOf" | "oneOf" => {
-                value.as_array_mut().into_iter().flatten().for_each(strip)
+                value.as_array_mut().into_iter().flatten().for_each(strip);
             }
             _ => (),
         }

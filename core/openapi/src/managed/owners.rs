@@ -60,7 +60,7 @@ impl Owner {
         subresource: &str,
     ) -> Self {
         let version = if operation == Operation::Apply { "" } else { version };
-        let manager = if manager.is_empty() && !version.is_empty() { "unknown" } else { manager };
+        let manager = if manager.is_empty() { "unknown" } else { manager };
         Self {
             manager: manager.to_owned(),
             operation,
