@@ -341,9 +341,8 @@ fn name_rule(resource: &Resource) -> fn(&str) -> Option<String> {
     match (resource.origin, resource.plural.as_str()) {
         (Origin::Builtin, "namespaces") => names::dns_label,
         (Origin::Builtin, "services") => names::service_name,
-        (Origin::Calico, "ipamhandles" | "blockaffinities" | "workloadendpoints" | "profiles") => {
-            names::path_segment
-        }
+        // Calico's kinds have rules of their own, in their validation.
+        (Origin::Calico, _) => names::path_segment,
         _ => names::dns_subdomain,
     }
 }

@@ -1,5 +1,7 @@
 //! The fixed resources as tables.
 
+use api::Source;
+
 use crate::registry::{Column, Origin, Resource};
 use crate::schema::Shape;
 use crate::view::View;
@@ -55,26 +57,16 @@ const KUBERNETES: &[Row] = &[
     Row("coordination.k8s.io", "v1", "Lease", "leases", true, &[], &[]),
     Row("events.k8s.io", "v1", "Event", "events", true, &["ev"], EVENT_FIELDS),
     Row("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false, &["crd", "crds"], &[]),
-    Row("operator.tigera.io", "v1", "Installation", "installations", false, &[], &[]),
 ];
 
-/// Adds the schemas of Calico's kinds.
-pub(crate) fn add_schemas(schemas: &mut openapi::Schemas) {
-    for (kind, ..) in CALICO {
-        let open = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        schemas.add("projectcalico.org", "v3", kind, open);
-    }
-}
-
 /// Plurals of resources with a `status` subresource.
-const WITH_STATUS: [&str; 6] =
-    ["namespaces", "nodes", "pods", "services", "customresourcedefinitions", "installations"];
+const WITH_STATUS: [&str; 5] =
+    ["namespaces", "nodes", "pods", "services", "customresourcedefinitions"];
 
-/// Kubernetes' own resources, and the operator's.
+/// Kubernetes' own resources.
 pub(crate) fn kubernetes() -> impl Iterator<Item = Resource> {
     KUBERNETES.iter().map(|row| {
         let Row(group, version, kind, plural, namespaced, shorts, fields) = *row;
-        let origin = if group == "operator.tigera.io" { Origin::Calico } else { Origin::Builtin };
         let (home, view) = match group {
             "events.k8s.io" => ((String::new(), "events".to_owned()), View::Event),
             _ => ((group.to_owned(), plural.to_owned()), View::Same),
@@ -101,7 +93,7 @@ pub(crate) fn kubernetes() -> impl Iterator<Item = Resource> {
                 "serviceaccounts" => vec!["token"],
                 _ => Vec::new(),
             },
-            origin,
+            origin: Origin::Builtin,
             home,
             view,
             columns: Vec::new(),
@@ -115,61 +107,56 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// Calico's resources, all of group `projectcalico.org`.
+/// The resources of Calico and its operator.
 pub(crate) fn calico() -> impl Iterator<Item = Resource> {
-    CALICO.iter().map(|(kind, plural, namespaced, shorts)| {
-        let node = *kind == "Node";
+    kinds().map(|kind| {
+        let node = kind.source == Source::Node;
         let home = match node {
             true => (String::new(), "nodes".to_owned()),
-            false => ("projectcalico.org".to_owned(), (*plural).to_owned()),
+            false => (kind.group.to_owned(), kind.plural.to_owned()),
+        };
+        let column = |c: &api::Column| Column {
+            name: c.name.into(),
+            kind: c.kind.into(),
+            path: c.path.into(),
+            priority: i64::from(c.wide),
         };
         Resource {
-            group: "projectcalico.org".into(),
-            version: "v3".into(),
-            kind: (*kind).into(),
-            list_kind: format!("{kind}List"),
-            plural: (*plural).into(),
-            singular: kind.to_lowercase(),
-            short_names: strings(shorts),
+            group: kind.group.into(),
+            version: kind.version.into(),
+            kind: kind.kind.into(),
+            list_kind: format!("{}List", kind.kind),
+            plural: kind.plural.into(),
+            singular: kind.singular.into(),
+            short_names: strings(kind.short),
             categories: Vec::new(),
-            namespaced: *namespaced,
-            status: false,
+            namespaced: kind.namespaced,
+            status: kind.status,
             subresources: Vec::new(),
             origin: Origin::Calico,
             home,
             view: if node { View::CalicoNode } else { View::Same },
-            columns: Vec::<Column>::new(),
-            fields: strings(&["spec.tier"]),
-            shape: Shape::default(),
+            columns: kind.columns.iter().map(column).collect(),
+            fields: if kind.plural.ends_with("policies") {
+                strings(&["spec.tier"])
+            } else {
+                Vec::new()
+            },
+            shape: Shape { schema: None, calico: Some(kind) },
         }
     })
 }
 
-#[rustfmt::skip]
-const CALICO: &[(&str, &str, bool, &[&str])] = &[
-    ("NetworkPolicy", "networkpolicies", true, &["cnp"]),
-    ("GlobalNetworkPolicy", "globalnetworkpolicies", false, &["gnp", "cgnp"]),
-    ("StagedNetworkPolicy", "stagednetworkpolicies", true, &["snp"]),
-    ("StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicies", false, &["sgnp"]),
-    ("StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", true, &["sknp"]),
-    ("Tier", "tiers", false, &[]),
-    ("Profile", "profiles", false, &[]),
-    ("NetworkSet", "networksets", true, &["netsets"]),
-    ("GlobalNetworkSet", "globalnetworksets", false, &[]),
-    ("HostEndpoint", "hostendpoints", false, &["hep", "heps"]),
-    ("WorkloadEndpoint", "workloadendpoints", true, &["wep", "weps"]),
-    ("BGPPeer", "bgppeers", false, &[]),
-    ("BGPConfiguration", "bgpconfigurations", false, &["bgpconfig"]),
-    ("BGPFilter", "bgpfilters", false, &[]),
-    ("IPPool", "ippools", false, &[]),
-    ("IPReservation", "ipreservations", false, &[]),
-    ("IPAMConfiguration", "ipamconfigurations", false, &[]),
-    ("IPAMBlock", "ipamblocks", false, &[]),
-    ("IPAMHandle", "ipamhandles", false, &[]),
-    ("BlockAffinity", "blockaffinities", false, &["affinity", "affinities"]),
-    ("FelixConfiguration", "felixconfigurations", false, &["felixconfig", "felixconfigs"]),
-    ("ClusterInformation", "clusterinformations", false, &["clusterinfo"]),
-    ("KubeControllersConfiguration", "kubecontrollersconfigurations", false, &["kcconfig"]),
-    ("CalicoNodeStatus", "caliconodestatuses", false, &["caliconodestatus"]),
-    ("Node", "nodes", false, &[]),
-];
+/// Adds the schemas of those resources.
+pub(crate) fn add_schemas(schemas: &mut openapi::Schemas) {
+    for kind in kinds() {
+        match kind.status {
+            true => schemas.add_with_status(kind.group, kind.version, kind.kind, kind.schema()),
+            false => schemas.add(kind.group, kind.version, kind.kind, kind.schema()),
+        }
+    }
+}
+
+fn kinds() -> impl Iterator<Item = &'static api::Kind> {
+    api::kinds().iter().filter(|kind| kind.source != Source::Kubernetes)
+}

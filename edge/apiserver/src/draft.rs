@@ -161,7 +161,11 @@ pub(crate) fn for_update(
 fn judge(resource: &Resource, object: &Value, old: Option<&Value>) -> Result<()> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let mut causes = admission::metadata_causes(resource, object);
-    causes.extend(resource.shape.validate(object, old));
+    for cause in resource.shape.validate(object, old) {
+        if !causes.iter().any(|c| c.field == cause.field && c.field.starts_with("metadata")) {
+            causes.push(cause);
+        }
+    }
     match causes.is_empty() {
         true => Ok(()),
         false => Err(ApiError::invalid(&resource.kind, &resource.group, name, &causes)),

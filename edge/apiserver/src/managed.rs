@@ -9,13 +9,7 @@ use crate::request::Call;
 use crate::status::{ApiError, Result};
 
 /// Records who wrote what in `after`, a write other than server-side apply.
-pub(crate) fn track(
-    api: &Api,
-    call: &Call,
-    before: Option<&Value>,
-    after: &mut Value,
-    time: &str,
-) {
+pub(crate) fn track(api: &Api, call: &Call, before: Option<&Value>, after: &mut Value, time: &str) {
     let home = api.home(&call.resource);
     if let Some(schema) = &home.shape.schema {
         let subresource = call.subresource.as_deref().unwrap_or_default();
@@ -39,8 +33,8 @@ pub(crate) fn apply(
     let applied = view.configuration(body);
     let subresource = call.subresource.as_deref().unwrap_or_default();
     let (manager, force) = (call.manager(), call.query.flag("force")?);
-    let object = apply_fields(schema, live, &applied, &manager, force, subresource, time)
-        .map_err(refuse)?;
+    let object =
+        apply_fields(schema, live, &applied, &manager, force, subresource, time).map_err(refuse)?;
     Ok(view.show(&object, &call.resource.api_version(), &call.resource.kind))
 }
 
@@ -48,9 +42,7 @@ fn refuse(error: ApplyError) -> ApiError {
     match error {
         ApplyError::Invalid(message) => ApiError::bad_request(message),
         ApplyError::Conflict { message, causes } => {
-            let cause = |c: &openapi::managed::Conflict| {
-                json!({"reason": "FieldManagerConflict", "message": c.message, "field": c.field})
-            };
+            let cause = |c: &openapi::managed::Conflict| json!({"reason": "FieldManagerConflict", "message": c.message, "field": c.field});
             let causes: Vec<_> = causes.iter().map(cause).collect();
             ApiError::new(409, "Conflict", message).with_details(json!({"causes": causes}))
         }

@@ -68,8 +68,12 @@ const SERVICE_ACCOUNT: Message = &[
     (3, "imagePullSecrets", Field::Message(&[(1, "name", Text, false)]), true),
     (4, "automountServiceAccountToken", Bool, false),
 ];
-const CONFIG_MAP: Message =
-    &[META, (2, "data", Texts, false), (3, "binaryData", Blobs, false), (4, "immutable", Bool, false)];
+const CONFIG_MAP: Message = &[
+    META,
+    (2, "data", Texts, false),
+    (3, "binaryData", Blobs, false),
+    (4, "immutable", Bool, false),
+];
 const SECRET: Message = &[
     META,
     (2, "data", Blobs, false),
@@ -309,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_service_is_decoded() {
-        let metadata = [field(1, b"web"), field(11, &[field(1, b"a"), field(2, b"b")].concat())].concat();
+        let metadata =
+            [field(1, b"web"), field(11, &[field(1, b"a"), field(2, b"b")].concat())].concat();
         let target = [vec![0x08, 0, 0x10, 0x50], field(3, b"")].concat();
         let port = [field(1, b"http"), vec![0x18, 0x50], field(4, &target)].concat();
         let spec = [field(1, &port), field(4, b"ClusterIP"), field(3, b"")].concat();

@@ -252,10 +252,7 @@ fn custom(definition: &Value) -> Vec<(Resource, Value)> {
             .collect(),
         shape: Shape::default(),
     };
-    versions
-        .iter()
-        .map(|v| (resource(v), v["schema"]["openAPIV3Schema"].clone()))
-        .collect()
+    versions.iter().map(|v| (resource(v), v["schema"]["openAPIV3Schema"].clone())).collect()
 }
 
 fn columns(declared: &Value) -> Vec<Column> {

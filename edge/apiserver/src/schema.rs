@@ -9,6 +9,8 @@ use crate::status::Cause;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) schema: Option<Schema>,
+    /// Its rules beyond the schema, if it is one of Calico's.
+    pub(crate) calico: Option<&'static api::Kind>,
 }
 
 impl Shape {
@@ -24,16 +26,26 @@ impl Shape {
             schema.prune(object);
             schema.default(object);
         }
+        if let Some(kind) = self.calico {
+            kind.default(object);
+        }
     }
 
     /// What is wrong with a completed object that replaces `old`.
-    pub(crate) fn validate(&self, object: &Value, _old: Option<&Value>) -> Vec<Cause> {
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let Some(schema) = &self.schema else { return Vec::new() };
         let cause = |error: openapi::FieldError| Cause {
             reason: error.reason.to_owned(),
             field: if error.field.is_empty() { "<nil>".to_owned() } else { error.field },
             message: error.message,
         };
-        schema.validate(object).into_iter().map(cause).collect()
+        let mut causes: Vec<_> = schema.validate(object).into_iter().map(cause).collect();
+        let rules = self.calico.map(|kind| kind.validate(object, old)).unwrap_or_default();
+        for rule in rules {
+            if !causes.iter().any(|cause| cause.field == rule.field) {
+                causes.push(Cause::invalid(rule.field, format!("Invalid value: {}", rule.message)));
+            }
+        }
+        causes
     }
 }

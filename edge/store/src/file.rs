@@ -49,6 +49,9 @@ impl File {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(path, flags).map_err(fail)?;
         db.busy_timeout(options.busy_timeout).map_err(fail)?;
+        // Exclusive: a second process on the same file is an error. Said before the first look at the file,
+        // so that no shared memory file is needed beside it, which a full disk would refuse.
+        db.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fail)?;
         identify(&db, path)?;
         configure(&db, options.durability).map_err(fail)?;
         create(&mut db).map_err(fail)?;
@@ -119,8 +122,6 @@ fn identify(db: &Connection, path: &Path) -> Result<(), OpenError> {
 }
 
 fn configure(db: &Connection, durability: Durability) -> Result<(), rusqlite::Error> {
-    // Exclusive: a second process on the same file is an error, and no shared memory file is needed.
-    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     let level = match durability {
         Durability::Power => "FULL",

@@ -49,7 +49,10 @@ pub enum ServeError {
 }
 
 /// Serves the API until `shutdown` is ready. The kubeconfigs are written before the first request.
-pub async fn serve(options: ServeOptions, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn serve(
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let mut storage = Options::new(options.data_dir.join("store.db"));
     storage.durability = options.durability;
     let store = Arc::new(Store::open(&storage)?);
@@ -74,8 +77,12 @@ fn write_private(path: &std::path::Path, text: &str) -> io::Result<()> {
         std::fs::create_dir_all(dir)?;
     }
     let partial = path.with_extension("partial");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&partial, path)
 }
