@@ -34,7 +34,7 @@ pub use monitor::{Event, Monitor};
 pub use netns::Netns;
 pub use route::Route;
 pub use socket::Socket;
-pub use wire::{Alias, Wire, Wired, unwire_pod, wire_pod, wired_pods};
+pub use wire::{Alias, Wire, Wired, remembered_pods, unwire_pod, wire_pod, wired_pods};
 
 /// A hardware address.
 pub type Mac = [u8; 6];

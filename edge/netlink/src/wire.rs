@@ -3,6 +3,7 @@
 //! The host side carries who it belongs to in its alias, so the kernel itself is the journal from
 //! which a restarted agent learns which containers have an interface.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
@@ -163,6 +164,37 @@ pub fn wired_pods(host: &mut Socket) -> Result<Vec<(Link, Alias)>> {
         Some((link, alias))
     };
     Ok(link::list(host)?.into_iter().filter_map(ours).collect())
+}
+
+/// A pod's interface as the kernel remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The host side.
+    pub link: Link,
+    /// Whose it is.
+    pub alias: Alias,
+    /// Addresses that are routed to it.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The journal that a restarted agent reads: every pod interface of ours, its owner, and the
+/// addresses that it holds.
+pub fn remembered_pods(host: &mut Socket) -> Result<Vec<Remembered>> {
+    let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+    for version in IpVersion::ALL {
+        for route in route::list(host, version, MAIN_TABLE)? {
+            if let Hop::Link(index) = route.hop
+                && route.dst.prefix_len() == route.dst.max_prefix_len()
+            {
+                addresses.entry(index).or_default().push(route.dst.addr());
+            }
+        }
+    }
+    let remember = |(link, alias): (Link, Alias)| {
+        let addresses = addresses.remove(&link.index).unwrap_or_default();
+        Remembered { link, alias, addresses }
+    };
+    Ok(wired_pods(host)?.into_iter().map(remember).collect())
 }
 
 /// What differs from `wire`, in words; empty if all is there.

@@ -93,6 +93,10 @@ fn a_wired_pod_reaches_another_through_the_node_by_both_families() {
         }
         drop(server);
 
+        for found in netlink::remembered_pods(&mut host).unwrap() {
+            let pod = pods.iter().find(|p| p.alias == found.alias).unwrap();
+            assert_eq!((&found.link.name, &found.addresses), (&pod.iface, &pod.addresses));
+        }
         let mut owners: Vec<_> = wired_pods(&mut host).unwrap().into_iter().map(|p| p.1).collect();
         owners.sort();
         assert_eq!(owners, [alias("cali00000000001"), alias("cali00000000002")]);

@@ -67,6 +67,8 @@ impl Metrics {
 pub struct Driver {
     socket: Socket,
     monitor: Monitor,
+    /// Apart, because every ARP exchange of every pod is heard here: it must not wake anybody.
+    neighbour_monitor: Monitor,
     interfaces: Interfaces,
     routes: RouteTable,
     tunnels: [TunnelTable; 2],
@@ -82,11 +84,12 @@ impl Driver {
     /// A driver for the namespace of the calling thread. Reads the interfaces, changes nothing.
     pub fn open() -> Result<Self> {
         // The subscription comes first, so that nothing happens unseen after the reading.
-        let monitor =
-            Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes, Topic::Neighbours])?;
+        let monitor = Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes])?;
+        let neighbour_monitor = Monitor::open(&[Topic::Neighbours])?;
         let mut driver = Self {
             socket: Socket::open()?,
             monitor,
+            neighbour_monitor,
             interfaces: Interfaces::default(),
             routes: RouteTable::default(),
             tunnels: IpVersion::ALL.map(TunnelTable::new),
@@ -114,6 +117,9 @@ impl Driver {
     fn catch_up(&mut self) -> Result<()> {
         for event in self.monitor.drain()? {
             self.host_changed |= self.notice(&event);
+        }
+        for event in self.neighbour_monitor.drain()? {
+            self.notice_neighbour(&event);
         }
         if self.stale {
             self.resync()?;
@@ -231,18 +237,23 @@ impl Driver {
             Event::Route { by, .. } | Event::RouteGone { by, .. } if *by == own => {}
             Event::Route { route, .. } => self.routes.noticed(route, true, &self.interfaces),
             Event::RouteGone { route, .. } => self.routes.noticed(route, false, &self.interfaces),
-            Event::Neighbour(entry) => {
-                self.tunnels.iter_mut().for_each(|t| t.noticed_neighbour(entry, true));
-            }
-            Event::NeighbourGone(entry) => {
-                self.tunnels.iter_mut().for_each(|t| t.noticed_neighbour(entry, false));
-            }
+            Event::Neighbour(_) | Event::NeighbourGone(_) => {}
             Event::Overrun => {
                 tracing::info!("notifications of the kernel were lost, reading everything back");
                 self.stale = true;
             }
         }
         false
+    }
+
+    fn notice_neighbour(&mut self, event: &Event) {
+        for tunnel in &mut self.tunnels {
+            match event {
+                Event::Neighbour(entry) => tunnel.noticed_neighbour(entry, true),
+                Event::NeighbourGone(entry) => tunnel.noticed_neighbour(entry, false),
+                _ => tunnel.resync(),
+            }
+        }
     }
 
     fn interface_changed(&mut self, change: &Change) {
@@ -260,7 +271,8 @@ impl Driver {
 }
 
 impl AsFd for Driver {
-    /// Readable when the kernel has notifications: time to call apply.
+    /// Readable when the kernel has news of links, addresses or routes: time to call apply. Changes
+    /// to the entries of tunnels are noticed then, too, but do not make it readable.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.monitor.as_fd()
     }
