@@ -204,6 +204,12 @@ pub fn change(index: u32) -> Request {
     Request::new("change link", libc::RTM_NEWLINK, 0, &header(index, 0, 0))
 }
 
+/// Request: change an interface known by name, as one that a request before it in the same batch
+/// makes.
+pub fn change_named(name: &IfaceName) -> Request {
+    Request::new("change link", libc::RTM_NEWLINK, 0, &header(0, 0, 0)).rename(name)
+}
+
 /// Request: bring an interface up.
 pub fn set_up(index: u32) -> Request {
     let up = libc::IFF_UP as u32;

@@ -118,26 +118,31 @@ pub fn wire_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Wired> {
     if let Some(old) = link::get(host, wire.host_iface)? {
         host.call(&link::delete(old.index))?;
     }
-    host.call(&link::add_veth(&VethPair {
+    let pair = VethPair {
         name: wire.host_iface,
         mac: Some(HOST_MAC),
         peer_name: wire.pod_iface,
         peer_mac: wire.pod_mac,
         peer_netns: wire.netns,
         mtu: wire.mtu,
-    }))?;
-    let made = link::require(host, wire.host_iface).and_then(|link| {
-        configure_host(host, &link, wire, &alias)?;
-        let pod_mac = run_in(wire.netns, || configure_pod(wire))??;
-        Ok(Wired { host_index: link.index, host_mac: HOST_MAC, pod_mac })
-    });
+    };
+    // In one call, so that an interface without an owner never exists, not even after a kill -9.
+    let make = [link::add_veth(&pair), link::change_named(wire.host_iface).alias(&alias)];
+    let answers = host.batch(&make)?;
+    if let Err(refusal) = &answers[0] {
+        return Err(Error::Refused { what: make[0].what(), refusal: refusal.clone() });
+    }
+    let made = first_refusal(&make, answers)
+        .and_then(|()| link::require(host, wire.host_iface))
+        .and_then(|link| {
+            configure_host(host, &link, wire)?;
+            let pod_mac = run_in(wire.netns, || configure_pod(wire))??;
+            Ok(Wired { host_index: link.index, host_mac: HOST_MAC, pod_mac })
+        });
     if made.is_err() {
         // The first error is the one to report; what a failed removal leaves, the next ADD or the
         // DEL that follows a failed ADD removes.
-        let _ = unwire_pod(host, wire.host_iface, Some(&wire.alias.container));
-        if let Ok(Some(link)) = link::get(host, wire.host_iface) {
-            let _ = host.call(&link::delete(link.index));
-        }
+        let _ = unwire_pod(host, wire.host_iface, None);
     }
     made
 }
@@ -213,13 +218,15 @@ pub fn check_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-fn configure_host(host: &mut Socket, link: &Link, wire: &Wire<'_>, alias: &str) -> Result<()> {
+fn configure_host(host: &mut Socket, link: &Link, wire: &Wire<'_>) -> Result<()> {
     let iface = wire.host_iface;
     let v4 = |key: &str, value: &str| sysctl::set_conf(IpVersion::V4, iface, key, value);
     v4("route_localnet", "1")?;
     v4("proxy_arp", "1")?;
     v4("forwarding", "1")?;
-    v4("rp_filter", "1")?;
+    // Anti-spoofing is the rules' work, for both families alike and with the pod's allowed sources;
+    // this only undoes what an administrator's wildcard setting may have done to new interfaces.
+    v4("rp_filter", &sysctl::get("ipv4/conf/default/rp_filter")?)?;
     sysctl::set(&format!("ipv4/neigh/{iface}/proxy_delay"), "0")?;
     if sysctl::has(IpVersion::V6) {
         let v6 = |key: &str, value: &str| sysctl::set_conf(IpVersion::V6, iface, key, value);
@@ -233,7 +240,7 @@ fn configure_host(host: &mut Socket, link: &Link, wire: &Wire<'_>, alias: &str) 
         v6("accept_ra", "0")?;
     }
     // Last, because from here on the link-local address exists and packets flow.
-    host.call(&link::set_up(link.index).alias(alias))
+    host.call(&link::set_up(link.index))
 }
 
 /// The pod's side: runs inside its namespace. Returns the hardware address.

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::interfaces::{Change, Interfaces, is_workload};
+use crate::interfaces::{Change, Interfaces};
 use crate::table::RouteTable;
 use crate::tunnel::TunnelTable;
 
@@ -81,8 +81,18 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver for the namespace of the calling thread. Reads the interfaces, changes nothing.
+    /// A driver for the namespace of the calling thread, where pods' interfaces begin with `cali`.
+    /// Reads the interfaces, changes nothing.
     pub fn open() -> Result<Self> {
+        Self::with(Interfaces::default())
+    }
+
+    /// The same, where pods' interfaces begin with one of `prefixes`.
+    pub fn open_for(prefixes: Vec<String>) -> Result<Self> {
+        Self::with(Interfaces::of_prefixes(prefixes))
+    }
+
+    fn with(interfaces: Interfaces) -> Result<Self> {
         // The subscription comes first, so that nothing happens unseen after the reading.
         let monitor = Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes])?;
         let neighbour_monitor = Monitor::open(&[Topic::Neighbours])?;
@@ -90,7 +100,7 @@ impl Driver {
             socket: Socket::open()?,
             monitor,
             neighbour_monitor,
-            interfaces: Interfaces::default(),
+            interfaces,
             routes: RouteTable::default(),
             tunnels: IpVersion::ALL.map(TunnelTable::new),
             stale: true,
@@ -198,7 +208,7 @@ impl Driver {
         // First, because what happens from here on is in the next drain.
         self.monitor.drain()?;
         let links = link::list(&mut self.socket)?;
-        self.interfaces = Interfaces::new(links, address::list(&mut self.socket)?);
+        self.interfaces.read_back(&links, &address::list(&mut self.socket)?);
         self.routes.resync(&mut self.socket, &self.interfaces)?;
         self.routes.resolve_all();
         self.tunnels.iter_mut().for_each(TunnelTable::resync);
@@ -215,20 +225,20 @@ impl Driver {
                 self.tunnels.iter_mut().for_each(|t| t.noticed_link(&link.name, Some(link)));
                 let change = self.interfaces.link(link);
                 self.interface_changed(&change);
-                return !is_workload(&link.name);
+                return !self.interfaces.is_workload(&link.name);
             }
             Event::LinkGone(index, name) => {
                 self.tunnels.iter_mut().for_each(|t| t.noticed_link(name, None));
                 let change = self.interfaces.link_gone(*index);
                 self.interface_changed(&change);
-                return !is_workload(name);
+                return !self.interfaces.is_workload(name);
             }
             Event::Address(address) | Event::AddressGone(address) => {
                 let there = matches!(event, Event::Address(_));
                 self.interfaces.address(address, there);
                 self.tunnels.iter_mut().for_each(|t| t.noticed_address(address, there));
                 let name = self.interfaces.name(address.index);
-                let host = name.is_none_or(|name| !is_workload(name));
+                let host = name.is_none_or(|name| !self.interfaces.is_workload(name));
                 // With the last address of an interface the kernel drops the routes through it,
                 // and does not say so.
                 self.stale |= host && !there;
@@ -264,7 +274,7 @@ impl Driver {
                 self.routes.unusable(name);
                 // Routes by way of gateways behind it are gone too, and the kernel does not say
                 // which; such an interface goes down rarely.
-                self.stale |= !is_workload(name) && !crate::tunnel::is_tunnel(name);
+                self.stale |= !self.interfaces.is_workload(name) && !crate::tunnel::is_tunnel(name);
             }
         }
     }

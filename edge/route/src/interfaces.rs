@@ -27,29 +27,45 @@ pub enum Change {
 }
 
 /// All interfaces, and more about those that are not pods'.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Interfaces {
+    prefixes: Vec<String>,
     by_index: BTreeMap<u32, Interface>,
     by_name: BTreeMap<IfaceName, u32>,
     host: BTreeMap<IfaceName, HostInterface>,
 }
 
-/// Whether an interface of that name is a pod's.
-pub fn is_workload(name: &IfaceName) -> bool {
-    name.as_str().starts_with(WORKLOAD_PREFIX)
+impl Default for Interfaces {
+    fn default() -> Self {
+        Self::of_prefixes(vec![WORKLOAD_PREFIX.to_owned()])
+    }
 }
 
 impl Interfaces {
+    /// None yet; pods' interfaces begin with one of `prefixes`.
+    pub fn of_prefixes(prefixes: Vec<String>) -> Self {
+        Self {
+            prefixes,
+            by_index: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            host: BTreeMap::new(),
+        }
+    }
+
     /// A full read-back.
-    pub fn new(links: Vec<Link>, addresses: Vec<Address>) -> Self {
-        let mut interfaces = Self::default();
+    pub fn read_back(&mut self, links: &[Link], addresses: &[Address]) {
+        *self = Self::of_prefixes(std::mem::take(&mut self.prefixes));
         for link in links {
-            interfaces.link(&link);
+            self.link(link);
         }
         for address in addresses {
-            interfaces.address(&address, true);
+            self.address(address, true);
         }
-        interfaces
+    }
+
+    /// Whether an interface of that name is a pod's.
+    pub fn is_workload(&self, name: &IfaceName) -> bool {
+        self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
     }
 
     /// An interface is new or changed.
@@ -63,7 +79,7 @@ impl Interfaces {
             known = self.host.remove(&old).unwrap_or_default();
         }
         self.by_name.insert(link.name.clone(), link.index);
-        if !is_workload(&link.name) {
+        if !self.is_workload(&link.name) {
             let host = self.host.entry(link.name.clone()).or_insert(known);
             (host.running, host.mtu) = (link.running, link.mtu);
         }

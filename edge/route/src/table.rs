@@ -12,7 +12,7 @@ use model::{IfaceName, InSync, IpVersion, NextHop};
 use netlink::route::{Hop, MAIN_TABLE, Proto};
 use netlink::{Refusal, Request, Result, Route, Socket, route};
 
-use crate::interfaces::{Interfaces, is_workload};
+use crate::interfaces::Interfaces;
 use crate::ledger::Ledger;
 
 /// Metric of every route of ours.
@@ -177,7 +177,7 @@ impl RouteTable {
 
 fn is_ours(route: &Route, interfaces: &Interfaces) -> bool {
     let foreign = [Proto::KERNEL, Proto::RA].contains(&route.proto);
-    let ours = |name: &IfaceName| is_workload(name) || crate::tunnel::is_tunnel(name);
+    let ours = |name: &IfaceName| interfaces.is_workload(name) || crate::tunnel::is_tunnel(name);
     let iface = route.hop.index().and_then(|index| interfaces.name(index));
     route.proto == Proto::CALICO || (!foreign && iface.is_some_and(ours))
 }
