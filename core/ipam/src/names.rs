@@ -18,7 +18,9 @@ pub fn affinity_name(node: &str, cidr: IpNet) -> String {
     if node.len() <= room {
         return format!("{node}-{block}");
     }
-    let hash: String = Sha1::digest(node).iter().map(|b| format!("{b:02x}")).collect();
+    let digest = Sha1::digest(node);
+    let leading = digest.iter().take(8).fold(0_u64, |n, b| (n << 8) | u64::from(*b));
+    let hash = format!("{leading:016x}");
     let mut keep = room - 12;
     while !node.is_char_boundary(keep) {
         keep -= 1;

@@ -25,7 +25,7 @@ impl Backoff {
     }
 
     /// How long to wait this time.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let whole = self.current;
         self.current = (self.current * 2).min(self.longest);
         whole / 2 + whole.mul_f64(random_part() / 2.0)
@@ -38,7 +38,7 @@ impl Backoff {
 
     /// Waits.
     pub async fn wait(&mut self) {
-        tokio::time::sleep(self.next()).await;
+        tokio::time::sleep(self.next_wait()).await;
     }
 }
 
@@ -56,11 +56,11 @@ mod tests {
     fn waits_grow_to_a_bound() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for whole in [100, 200, 400, 800, 1000, 1000] {
-            let wait = backoff.next();
+            let wait = backoff.next_wait();
             let whole = Duration::from_millis(whole);
             assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.next_wait() <= Duration::from_millis(100));
     }
 }

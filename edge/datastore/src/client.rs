@@ -272,13 +272,11 @@ async fn bounded<T>(
     what: &str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {
-    match tokio::time::timeout(PATIENCE, request).await {
-        Ok(done) => done.map_err(|e| Error::of(what, e)),
-        Err(_) => {
-            let message = format!("no answer within {} seconds", PATIENCE.as_secs());
-            Err(Error::Transport { what: what.to_owned(), message })
-        }
+    if let Ok(done) = tokio::time::timeout(PATIENCE, request).await {
+        return done.map_err(|e| Error::of(what, e));
     }
+    let message = format!("no answer within {} seconds", PATIENCE.as_secs());
+    Err(Error::Transport { what: what.to_owned(), message })
 }
 
 fn translate(

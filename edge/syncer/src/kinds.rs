@@ -138,7 +138,8 @@ fn namespace(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let namespace: Namespace = raw.read()?;
     let (name, profile) = convert::namespace_profile(&namespace);
     let metadata = namespace.metadata;
-    let shared = metadata.labels.iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
+    let shared =
+        metadata.labels.iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
     let labels: Labels = Arc::new(shared.collect());
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.retain(|k, _| k.starts_with("cni.projectcalico.org/"));

@@ -1,0 +1,161 @@
+//! The one thread that owns the calculation and the dataplane.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use calc::Calc;
+use dataplane::{Connections, Dataplane, Network, Policies};
+use model::output::Output;
+use model::{InSync, NodeName, Update, WorkloadId};
+use telemetry::{Report, Reporter};
+use tokio::sync::oneshot;
+
+use crate::inbox::{Batch, Inbox, Order};
+use crate::overlay::Overlay;
+use crate::status::Shared;
+
+/// How long the loop sleeps at most: it must report that it is alive.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Calculation, overlay, dataplane.
+pub(crate) struct Engine<P, N, C> {
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    reporter: Reporter,
+    overlay: Overlay,
+    calc: Calc,
+    dataplane: Dataplane<P, N, C>,
+    in_sync: Option<InSync>,
+    waiting: Vec<(Waited, oneshot::Sender<()>)>,
+    retry: Duration,
+}
+
+/// What an order waits for.
+enum Waited {
+    InForce(WorkloadId),
+    Applied(u64),
+}
+
+impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
+    pub(crate) fn new(
+        node: NodeName,
+        dataplane: Dataplane<P, N, C>,
+        (inbox, shared): (Arc<Inbox>, Arc<Shared>),
+        reporter: Reporter,
+    ) -> Self {
+        Self {
+            inbox,
+            shared,
+            reporter,
+            overlay: Overlay::new(node.clone()),
+            calc: Calc::new(node),
+            dataplane,
+            in_sync: None,
+            waiting: Vec::new(),
+            retry: IDLE,
+        }
+    }
+
+    /// Until told to stop.
+    pub(crate) fn run(mut self) {
+        self.reporter.report(Report::waiting("waiting for the datastore"));
+        loop {
+            let batch = self.inbox.receive(self.retry.min(IDLE));
+            if batch.stop {
+                return;
+            }
+            self.take_in(batch);
+            match self.in_sync {
+                Some(witness) => self.apply(witness),
+                None => self.reporter.report(Report::waiting("waiting for the datastore")),
+            }
+        }
+    }
+
+    fn take_in(&mut self, batch: Batch) {
+        let started = Instant::now();
+        let count = batch.updates.len();
+        for update in batch.updates {
+            if update == Update::InSync {
+                self.in_sync = Some(InSync::after_snapshot());
+            }
+            let update = self.overlay.hear(update);
+            self.calc.update(update);
+        }
+        for order in batch.orders {
+            self.obey(order);
+        }
+        if count > 0 {
+            self.shared.metrics.updates.inc_by(count as i64);
+            self.shared.metrics.update_seconds.observe(started.elapsed().as_secs_f64());
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Attach { container, endpoint, done } => {
+                let id = endpoint.id.clone();
+                let update = self.overlay.attach(container, endpoint);
+                self.calc.update(update);
+                self.waiting.extend(done.map(|done| (Waited::InForce(id), done)));
+            }
+            Order::Detach { id, container, done } => {
+                if let Some(update) = self.overlay.detach(&id, &container) {
+                    self.calc.update(update);
+                }
+                if self.in_sync.is_some() {
+                    self.waiting.push((Waited::Applied(u64::MAX), done));
+                } else {
+                    // The interface is gone already; the rest follows the first snapshot.
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, witness: InSync) {
+        let started = Instant::now();
+        let outputs = self.calc.flush();
+        self.shared.metrics.outputs.inc_by(outputs.len() as i64);
+        let generation = self.dataplane.feed(&outputs);
+        for (waited, _) in &mut self.waiting {
+            if let Waited::Applied(at @ u64::MAX) = waited {
+                *at = generation;
+            }
+        }
+        let applied = self.dataplane.apply(Some(&witness));
+        self.answer();
+        let first = outputs.contains(&Output::InSync);
+        if first {
+            tracing::info!(took = ?started.elapsed(), "first apply done");
+        }
+        for failure in &applied.failures {
+            tracing::warn!(driver = failure.driver, error = failure.error, "apply failed");
+        }
+        self.shared.mtu.store(self.dataplane.pod_mtu(), Ordering::Relaxed);
+        self.shared.applied(&applied, self.calc.counts());
+        self.retry = applied.retry_after.unwrap_or(IDLE);
+        self.reporter.report(if applied.failures.is_empty() {
+            Report::good()
+        } else {
+            let failed: Vec<_> = applied.failures.iter().map(|f| f.error.as_str()).collect();
+            Report::waiting(failed.join("; "))
+        });
+    }
+
+    fn answer(&mut self) {
+        let in_force = self.dataplane.generation_in_force();
+        for (waited, done) in std::mem::take(&mut self.waiting) {
+            let ready = match &waited {
+                Waited::InForce(id) => self.dataplane.is_in_force(id),
+                Waited::Applied(generation) => *generation <= in_force,
+            };
+            if ready {
+                let _ = done.send(()); // the caller may have given up
+            } else if !done.is_closed() {
+                self.waiting.push((waited, done));
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The one queue between the asynchronous side and the apply loop.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{Update, WorkloadEndpoint, WorkloadId};
+use std::sync::Arc;
+use syncer::Pending;
+use tokio::sync::oneshot;
+
+/// What the CNI server asks of the apply loop.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A pod has an interface now; `done` is answered once its policy is in force.
+    Attach {
+        container: String,
+        endpoint: Arc<WorkloadEndpoint>,
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// A container has none any more; `done` is answered once that is applied.
+    Detach { id: WorkloadId, container: String, done: oneshot::Sender<()> },
+}
+
+/// What came together since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) updates: Vec<Update>,
+    pub(crate) orders: Vec<Order>,
+    pub(crate) stop: bool,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Pending,
+    orders: Vec<Order>, // bounded by the number of CNI calls in progress
+    kernel: bool,
+    stop: bool,
+}
+
+/// Coalescing, bounded by objects (law 7).
+#[derive(Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Inbox {
+    pub(crate) fn update(&self, update: Update) {
+        self.with(|s| s.pending.push(update));
+    }
+
+    pub(crate) fn order(&self, order: Order) {
+        self.with(|s| s.orders.push(order));
+    }
+
+    /// Something happened in the kernel.
+    pub(crate) fn kernel_changed(&self) {
+        self.with(|s| s.kernel = true);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.with(|s| s.stop = true);
+    }
+
+    fn with(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to do, or until `patience` is over.
+    pub(crate) fn receive(&self, patience: Duration) -> Batch {
+        let deadline = Instant::now() + patience;
+        let mut state = self.lock();
+        loop {
+            let idle = state.pending.is_empty() && state.orders.is_empty();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !idle || state.kernel || state.stop || left.is_zero() {
+                state.kernel = false;
+                let orders = std::mem::take(&mut state.orders);
+                return Batch { updates: state.pending.take(), orders, stop: state.stop };
+            }
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the parts of the agent know about each other: the status document and the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dataplane::Applied;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use serde_json::{Value, json};
+use syncer::SyncState;
+use telemetry::{Health, Registry};
+use tokio::sync::watch;
+
+/// Metrics of the agent's own; those of the dataplane are the dataplane's.
+pub(crate) struct Metrics {
+    pub(crate) updates: Gauge,
+    pub(crate) outputs: Gauge,
+    pub(crate) update_seconds: Histogram,
+    endpoints: Gauge,
+    policies: Gauge,
+    sets: Gauge,
+    resyncs: Gauge,
+    resync_state: Gauge,
+    refused: Gauge,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Self {
+        let it = Self {
+            updates: Gauge::default(),
+            outputs: Gauge::default(),
+            update_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            endpoints: Gauge::default(),
+            policies: Gauge::default(),
+            sets: Gauge::default(),
+            resyncs: Gauge::default(),
+            resync_state: Gauge::default(),
+            refused: Gauge::default(),
+        };
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
+            registry.register(name, help, gauge.clone());
+        };
+        gauge("felix_active_local_endpoints", "Active endpoints on this host", &it.endpoints);
+        gauge("felix_active_local_policies", "Active policies on this host", &it.policies);
+        gauge("felix_ipsets_calico", "Active sets of addresses on this host", &it.sets);
+        gauge("felix_calc_graph_updates_processed", "Updates processed", &it.updates);
+        gauge("felix_calc_graph_output_events", "Outputs of the calculation", &it.outputs);
+        gauge("felix_resyncs_started", "Lists of the datastore begun", &it.resyncs);
+        gauge("felix_resync_state", "1 waiting, 2 listing, 3 in sync", &it.resync_state);
+        gauge("felix_refused_objects", "Objects that count as absent or fail closed", &it.refused);
+        registry.register(
+            "felix_calc_graph_update_time_seconds",
+            "Seconds to take in a batch of updates",
+            it.update_seconds.clone(),
+        );
+        it
+    }
+}
+
+#[derive(Default)]
+struct Facts {
+    failing: BTreeMap<&'static str, String>,
+    /// Objects that could not be understood.
+    misread: BTreeMap<String, Vec<String>>,
+    /// Objects that the kernel refuses.
+    unprogrammed: BTreeMap<String, String>,
+    driver_failures: BTreeMap<String, String>,
+    endpoints: usize,
+    policies: usize,
+    sets: usize,
+    generation: u64,
+}
+
+/// See the module. Shared by all parts.
+pub(crate) struct Shared {
+    node: String,
+    pub(crate) metrics: Metrics,
+    /// For pods made from now on.
+    pub(crate) mtu: AtomicU32,
+    in_sync: watch::Sender<bool>,
+    facts: Mutex<Facts>,
+}
+
+impl Shared {
+    pub(crate) fn new(node: &str, registry: &mut Registry) -> Self {
+        Self {
+            node: node.to_owned(),
+            metrics: Metrics::register(registry),
+            mtu: AtomicU32::new(0),
+            in_sync: watch::Sender::new(false),
+            facts: Mutex::default(),
+        }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes to true once, after the first apply.
+    pub(crate) fn in_sync(&self) -> watch::Receiver<bool> {
+        self.in_sync.subscribe()
+    }
+
+    /// After each apply.
+    pub(crate) fn applied(&self, applied: &Applied, counts: calc::Counts) {
+        let mut facts = self.facts();
+        facts.unprogrammed =
+            applied.refused.iter().map(|r| (r.object.clone(), r.reason.clone())).collect();
+        facts.driver_failures =
+            applied.failures.iter().map(|f| (f.driver.to_owned(), f.error.clone())).collect();
+        facts.generation = applied.generation;
+        (facts.endpoints, facts.policies, facts.sets) =
+            (counts.endpoints, counts.policies, counts.sets);
+        self.metrics.endpoints.set(counts.endpoints as i64);
+        self.metrics.policies.set(counts.policies as i64);
+        self.metrics.sets.set(counts.sets as i64);
+        self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
+        self.metrics.resync_state.set(3);
+        self.in_sync.send_if_modified(|known| !std::mem::replace(known, true));
+    }
+
+    /// From the syncer.
+    pub(crate) fn sync_state(&self, state: SyncState) {
+        let mut facts = self.facts();
+        match state {
+            SyncState::Listing(_) => {
+                self.metrics.resyncs.inc();
+                if !*self.in_sync.borrow() {
+                    self.metrics.resync_state.set(2);
+                }
+            }
+            SyncState::Connected(kind) => drop(facts.failing.remove(kind)),
+            SyncState::Failing(kind, error) => drop(facts.failing.insert(kind, error)),
+        }
+    }
+
+    /// From the syncer.
+    pub(crate) fn misread(&self, object: &str, reasons: &[String]) {
+        let mut facts = self.facts();
+        if reasons.is_empty() {
+            facts.misread.remove(object);
+        } else {
+            facts.misread.insert(object.to_owned(), reasons.to_vec());
+        }
+        self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
+    }
+
+    /// The status document: `calicoctl node status`.
+    pub(crate) fn document(&self, health: &Health) -> Value {
+        let facts = self.facts();
+        let misread = facts.misread.iter().map(|(o, r)| json!({"object": o, "reasons": r}));
+        let refused = facts.unprogrammed.iter().map(|(o, r)| json!({"object": o, "reasons": [r]}));
+        json!({
+            "node": self.node,
+            "version": env!("CARGO_PKG_VERSION"),
+            "live": health.live(),
+            "ready": health.ready(),
+            "inSync": *self.in_sync.borrow(),
+            "datastore": {"connected": facts.failing.is_empty(), "failing": facts.failing},
+            "endpoints": facts.endpoints,
+            "policies": facts.policies,
+            "sets": facts.sets,
+            "generation": facts.generation,
+            "mtu": self.mtu.load(Ordering::Relaxed),
+            "refused": misread.chain(refused).collect::<Vec<_>>(),
+            "failures": facts.driver_failures,
+            "components": health.components(),
+        })
+    }
+}
