@@ -106,7 +106,7 @@ impl Shared {
     pub(crate) fn applied(&self, applied: &Applied, counts: calc::Counts) {
         let mut facts = self.facts();
         facts.unprogrammed =
-            applied.refused.iter().map(|r| (r.object.clone(), r.reason.clone())).collect();
+            applied.refused.iter().map(|r| (r.object.clone(), r.error.clone())).collect();
         facts.driver_failures =
             applied.failures.iter().map(|f| (f.driver.to_owned(), f.error.clone())).collect();
         facts.generation = applied.generation;

@@ -1,0 +1,372 @@
+//! ADD and CHECK.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Result;
+use cni::protocol::{Added, Failure, Request, codes};
+use datastore::{AddressesError, Ask, Resource};
+use k8s_openapi::api::core::v1::Pod;
+use model::{IpVersion, WorkloadEndpoint, WorkloadId};
+use netlink::Alias;
+use netlink::wire::HOST_MAC;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::inbox::Order;
+use crate::kernel::{self, Plan, mac_text, parse_mac};
+use crate::pods::Attachment;
+use crate::server::{Cni, internal};
+
+/// How long an ADD waits for the datastore to be in sync, and for the pod to be known.
+const WAIT_FOR_SYNC: Duration = Duration::from_secs(10);
+const WAIT_FOR_POD: Duration = Duration::from_secs(5);
+/// How long an ADD waits for the pod's policy to be in the kernel.
+const WAIT_FOR_POLICY: Duration = Duration::from_secs(20);
+
+const PODS: Resource = Resource::core("pods", "Pod");
+
+impl Cni {
+    pub(crate) async fn add(self: &Arc<Self>, request: &Request) -> Result<Added, Failure> {
+        let id = workload_id(request)?;
+        self.ready().await?;
+        let pod = self.find_pod(&id, request.arg("K8S_POD_UID")).await?;
+        let _lane = self.lane(&id).await;
+        let known = self.pods.attachment(&id).filter(|a| a.container == request.container_id);
+        let addresses = match &known {
+            Some(attachment) => attachment.addresses.clone(),
+            None => self.assign(request, &id, &pod).await?,
+        };
+        let made = match self.plan(request, &id, &pod, addresses.clone()) {
+            Ok(plan) => self.attach(request, &id, &pod, plan, known.is_some()).await,
+            Err(failure) => Err(failure),
+        };
+        match made {
+            Ok(added) => {
+                self.annotate(&id, &pod, &addresses, &request.container_id);
+                Ok(added)
+            }
+            Err(failure) => {
+                // Whatever was made goes; the runtime tries again with a new container.
+                let undone = self.undo(request, &id).await;
+                if let Err(error) = undone {
+                    tracing::warn!(%id, error = %format!("{error:#}"), "undoing an ADD failed");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// CHECK: the interface, its addresses and routes, and the policy.
+    pub(crate) async fn check(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
+        let id = workload_id(request)?;
+        self.ready().await?;
+        let _lane = self.lane(&id).await;
+        let attachment = self.pods.attachment(&id).filter(|a| a.container == request.container_id);
+        let Some(attachment) = attachment else {
+            let msg = format!("container {} has no interface", request.container_id);
+            return Err(Failure::new(codes::UNKNOWN_CONTAINER, msg));
+        };
+        let pod = self.find_pod(&id, request.arg("K8S_POD_UID")).await?;
+        let plan = self.plan(request, &id, &pod, attachment.addresses.clone())?;
+        let wrong = kernel::check(plan).await;
+        let mut wrong = wrong.map_err(|e| internal("looking at the interface failed", &e))?;
+        let promised = request.config["prevResult"]["ips"].as_array();
+        for ip in promised.into_iter().flatten().filter_map(|ip| ip["address"].as_str()) {
+            let address = ip.split('/').next().and_then(|a| a.parse::<IpAddr>().ok());
+            if !address.is_some_and(|a| attachment.addresses.contains(&a)) {
+                wrong.push(format!("address {ip} of the result is not the container's"));
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let msg = "the container's network is not as it should be".to_owned();
+        Err(Failure { code: codes::CHECK_FAILED, msg, details: wrong.join("; ") })
+    }
+
+    /// In sync, which includes that what the last run left was looked through.
+    async fn ready(&self) -> Result<(), Failure> {
+        let mut in_sync = self.shared.in_sync();
+        if timeout(WAIT_FOR_SYNC, in_sync.wait_for(|v| *v)).await.is_err() {
+            let msg = "the agent is not in sync with the datastore yet";
+            return Err(Failure::new(codes::TRY_AGAIN, msg));
+        }
+        if !self.pods.datastore_ready() {
+            let msg = "the cluster's datastore is marked as not ready";
+            return Err(Failure::new(codes::TRY_AGAIN, msg));
+        }
+        Ok(())
+    }
+
+    /// The pod of that name and UID, on this node: from what was seen, else from the API.
+    async fn find_pod(&self, id: &WorkloadId, uid: Option<&str>) -> Result<Arc<Pod>, Failure> {
+        let right = |pod: &Pod| uid.is_none() || pod.metadata.uid.as_deref() == uid;
+        let deadline = Instant::now() + WAIT_FOR_POD;
+        let mut changed = self.pods.changed.subscribe();
+        let mut last = "there is none".to_owned();
+        loop {
+            changed.mark_unchanged();
+            if let Some(pod) = self.pods.pod(id).filter(|p| right(p)) {
+                return Ok(pod);
+            }
+            let asked = self.datastore.get::<Pod>(&PODS, Some(&id.namespace), &id.name);
+            match timeout_at(deadline, asked).await {
+                Ok(Ok(Some(pod))) => match self.is_ours(&pod) {
+                    Ok(()) if right(&pod) => return Ok(Arc::new(pod)),
+                    Ok(()) => last = "it has another UID".to_owned(),
+                    Err(why) => last = why,
+                },
+                Ok(Ok(None)) => last = "there is none".to_owned(),
+                Ok(Err(e)) => last = e.to_string(),
+                Err(_) => {}
+            }
+            let pause = (Instant::now() + Duration::from_millis(250)).min(deadline);
+            let _ = timeout_at(pause, changed.changed()).await;
+            if Instant::now() >= deadline {
+                let details = last;
+                let msg = format!("pod {id} is not known");
+                return Err(Failure { code: codes::TRY_AGAIN, msg, details });
+            }
+        }
+    }
+
+    fn is_ours(&self, pod: &Pod) -> Result<(), String> {
+        let spec = pod.spec.as_ref();
+        match spec.and_then(|s| s.node_name.as_deref()) {
+            Some(node) if node == self.node => Ok(()),
+            Some(node) => Err(format!("it is bound to node {node}")),
+            None => Err("it is bound to no node yet".to_owned()),
+        }
+    }
+
+    /// Addresses for a new container.
+    async fn assign(
+        &self,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let ask = self.ask(request, id, pod)?;
+        self.addresses.assign(&ask).await.map_err(|e| {
+            let transient = e.is_transient();
+            let code = if transient { codes::TRY_AGAIN } else { codes::INTERNAL };
+            let details = chain(&e);
+            let msg = match e {
+                AddressesError::Pool(_) => "no address pool can be used",
+                _ => "no address was to be had",
+            };
+            Failure { code, msg: msg.to_owned(), details }
+        })
+    }
+
+    fn ask(&self, request: &Request, id: &WorkloadId, pod: &Pod) -> Result<Ask, Failure> {
+        let facts = self.pods.namespace(&id.namespace).unwrap_or_default();
+        let bad = |what: &str, e: &dyn std::fmt::Display| {
+            Failure::new(codes::INVALID_CONFIG, format!("{what}: {e}"))
+        };
+        let own = |key: &str| annotation(pod, key);
+        let either = |key: &str| {
+            let key = format!("cni.projectcalico.org/{key}");
+            own(&key).or_else(|| facts.annotations.get(&key).cloned())
+        };
+        let ipam = &request.config["ipam"];
+        let mut ask = Ask {
+            handle: handle(request),
+            owner: [("namespace", &*id.namespace), ("pod", &*id.name)]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+            node_labels: self.pods.node_labels(),
+            namespace_labels: facts.labels.clone(),
+            ..Ask::default()
+        };
+        for (version, annotation, key, flag) in [
+            (IpVersion::V4, "ipv4pools", "ipv4_pools", "assign_ipv4"),
+            (IpVersion::V6, "ipv6pools", "ipv6_pools", "assign_ipv6"),
+        ] {
+            if let Some(text) = either(annotation) {
+                let list = ipam::parse_list(&text).map_err(|e| bad(annotation, &e))?;
+                ask.pools.insert(version, list);
+            } else if let Some(list) = ipam[key].as_array().filter(|l| !l.is_empty()) {
+                let names = list.iter().filter_map(Value::as_str).map(str::to_owned);
+                ask.pools.insert(version, names.collect());
+            }
+            if truth(&ipam[flag]) == Some(true) {
+                ask.families.push(version);
+            }
+        }
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let flag = if version == IpVersion::V4 { "assign_ipv4" } else { "assign_ipv6" };
+            if truth(&ipam[flag]) == Some(false) {
+                if ask.families.is_empty() {
+                    ask.families = IpVersion::ALL.into_iter().filter(|v| *v != version).collect();
+                }
+                ask.pools.remove(&version);
+            }
+        }
+        if let Some(text) = own("cni.projectcalico.org/ipAddrs") {
+            let list = ipam::parse_list(&text).map_err(|e| bad("ipAddrs", &e))?;
+            let parsed: Result<Vec<IpAddr>, _> = list.iter().map(|a| a.parse()).collect();
+            ask.exactly = parsed.map_err(|e| bad("ipAddrs", &e))?;
+        }
+        Ok(ask)
+    }
+
+    fn plan(
+        &self,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Plan, Failure> {
+        let config = &request.config;
+        let configured = config["mtu"].as_u64().filter(|m| *m > 0).map(|m| m as u32);
+        let underlay = self.shared.mtu.load(Ordering::Relaxed);
+        let host_iface = self.host_iface(id).map_err(|e| internal("no interface name", &e))?;
+        let pod_iface = request.ifname.parse().map_err(|e: model::ids::BadIfaceName| {
+            Failure::new(codes::INVALID_ENVIRONMENT, e.to_string())
+        })?;
+        let mac = match annotation(pod, "cni.projectcalico.org/hwAddr") {
+            None => None,
+            Some(text) => Some(parse_mac(&text).ok_or_else(|| {
+                let msg = format!("annotation hwAddr is {text:?}, want six bytes in hex");
+                Failure::new(codes::INVALID_CONFIG, msg)
+            })?),
+        };
+        Ok(Plan {
+            host_iface,
+            pod_iface,
+            netns: request.netns.clone().into(),
+            addresses,
+            mtu: configured.or(self.pod_mtu).unwrap_or(if underlay == 0 { 1460 } else { underlay }),
+            mac,
+            alias: Alias {
+                container: request.container_id.clone(),
+                network: request.network().to_owned(),
+                pod_uid: pod.metadata.uid.clone().unwrap_or_default(),
+            },
+            forwarding: truth(&config["container_settings"]["allow_ip_forwarding"]) == Some(true),
+        })
+    }
+
+    /// Wires the pod and waits until its policy is in force. A repeated ADD finds everything there.
+    async fn attach(
+        self: &Arc<Self>,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        plan: Plan,
+        again: bool,
+    ) -> Result<Added, Failure> {
+        let endpoint = self.endpoint(pod, &plan)?;
+        let there = again && kernel::check(plan.clone()).await.is_ok_and(|wrong| wrong.is_empty());
+        let mac = if there {
+            let mac = kernel::mac_inside(plan.clone()).await;
+            mac.map_err(|e| internal("looking at the interface failed", &e))?.unwrap_or_default()
+        } else {
+            let wired = kernel::wire(plan.clone()).await;
+            wired.map_err(|e| internal("making the interface failed", &e))?
+        };
+        self.pods.attach(
+            id.clone(),
+            Attachment {
+                container: request.container_id.clone(),
+                network: request.network().to_owned(),
+                addresses: plan.addresses.clone(),
+            },
+        );
+        let (done, in_force) = oneshot::channel();
+        let container = request.container_id.clone();
+        self.inbox.order(Order::Attach { container, endpoint: Arc::new(endpoint), done: Some(done) });
+        match timeout(WAIT_FOR_POLICY, in_force).await {
+            Ok(Ok(())) => {}
+            _ => {
+                let msg = format!("the policy of pod {id} is not in the kernel yet");
+                return Err(Failure::new(codes::TRY_AGAIN, msg));
+            }
+        }
+        Ok(Added {
+            host_ifname: plan.host_iface.to_string(),
+            host_mac: mac_text(HOST_MAC),
+            ifname: request.ifname.clone(),
+            mac: mac_text(mac),
+            mtu: plan.mtu,
+            netns: request.netns.clone(),
+            addresses: plan.addresses,
+        })
+    }
+
+    fn endpoint(&self, pod: &Pod, plan: &Plan) -> Result<WorkloadEndpoint, Failure> {
+        endpoint_of(pod, &self.interface_prefix, &plan.addresses).map_err(|why| Failure {
+            code: codes::INTERNAL,
+            msg: "the pod cannot be understood".to_owned(),
+            details: why,
+        })
+    }
+
+    /// Takes back what an ADD that failed had made.
+    async fn undo(self: &Arc<Self>, request: &Request, id: &WorkloadId) -> Result<()> {
+        self.detach(id, &request.container_id).await?;
+        self.addresses.release(&handle(request)).await?;
+        Ok(())
+    }
+}
+
+/// The endpoint of a pod as it will be once the API knows its addresses.
+pub(crate) fn endpoint_of(
+    pod: &Pod,
+    prefix: &str,
+    addresses: &[IpAddr],
+) -> Result<WorkloadEndpoint, String> {
+    use k8s_openapi::api::core::v1::PodIP;
+    let mut addressed = pod.clone();
+    let status = addressed.status.get_or_insert_default();
+    status.pod_ips = Some(addresses.iter().map(|a| PodIP { ip: a.to_string() }).collect());
+    status.phase = None;
+    addressed.metadata.deletion_timestamp = None;
+    match api::convert::pod(&addressed, prefix) {
+        Ok(Some(endpoint)) => Ok(endpoint),
+        Ok(None) => Err("it has no interface of its own (host network, or bound to no node)".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// What the addresses of a container are released by.
+pub(crate) fn handle(request: &Request) -> String {
+    format!("{}.{}", request.network(), request.container_id)
+}
+
+pub(crate) fn workload_id(request: &Request) -> Result<WorkloadId, Failure> {
+    let arg = |key: &str| {
+        let found = request.arg(key).filter(|v| !v.is_empty());
+        found.ok_or_else(|| {
+            Failure::new(codes::INVALID_ENVIRONMENT, format!("CNI_ARGS names no {key}"))
+        })
+    };
+    Ok(WorkloadId {
+        namespace: arg("K8S_POD_NAMESPACE")?.into(),
+        name: arg("K8S_POD_NAME")?.into(),
+    })
+}
+
+pub(crate) fn annotation(pod: &Pod, key: &str) -> Option<String> {
+    pod.metadata.annotations.as_ref()?.get(key).filter(|v| !v.is_empty()).cloned()
+}
+
+/// Configurations write these as JSON booleans or as text.
+fn truth(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(e) = next {
+        text = format!("{text}: {e}");
+        next = e.source();
+    }
+    text
+}

@@ -1,0 +1,164 @@
+//! The process: arguments, wiring, stopping.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use datastore::{Addresses, Datastore};
+use model::NodeName;
+use syncer::Interests;
+use telemetry::{Aspects, Endpoints, Health, Registry, Report, StatusFn};
+use tokio::io::AsyncWriteExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::drivers;
+use crate::engine::Engine;
+use crate::inbox::Inbox;
+use crate::pods::Pods;
+use crate::server::{self, Cni, Parts};
+use crate::settings::Settings;
+use crate::startup;
+use crate::status::Shared;
+
+/// The node agent: programs the kernel of this node as the cluster says. All settings come from
+/// the environment: NODENAME, KUBECONFIG, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, and CALICO_RUN_DIR
+/// and CALICO_LIB_DIR for the folders of sockets and files.
+#[derive(Debug, Parser)]
+#[command(name = "calico-node", version)]
+struct Arguments {}
+
+/// Runs until told to stop by SIGTERM or SIGINT. What it programmed stays in force. The first
+/// argument is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = Arguments::try_parse_from(args);
+    if let Err(e) = parsed {
+        let code = if e.use_stderr() { 2 } else { 0 };
+        let _ = e.print();
+        return ExitCode::from(code);
+    }
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!("calico-node: {error:#}\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<()> {
+    let settings = Settings::from_environment()?;
+    telemetry::init_logs(&settings.log).context("logging")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_name("agent")
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(agent(Arc::new(settings)));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+async fn agent(settings: Arc<Settings>) -> Result<()> {
+    tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "starting");
+    let health = Health::default();
+    let both = Aspects { live: true, ready: true };
+    let ready = Aspects { live: false, ready: true };
+    let started = health.register("FelixStartup", ready, None);
+    let looping = health.register("InternalDataplaneMainLoop", both, Some(Duration::from_secs(90)));
+    started.report(Report::waiting("connecting"));
+    looping.report(Report::waiting("starting"));
+
+    let mut registry = Registry::default();
+    let shared = Arc::new(Shared::new(&settings.node, &mut registry));
+    let inbox = Arc::new(Inbox::default());
+    let datastore = Datastore::connect(settings.kubeconfig.as_deref()).await?;
+    let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
+    let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
+
+    let node = NodeName::from(settings.node.as_str());
+    let dataplane = drivers::open(&settings, &mut registry)?;
+    let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), looping);
+    let engine = std::thread::Builder::new().name("dataplane".into()).spawn(|| engine.run())?;
+    drivers::watch_kernel(inbox.clone())?;
+
+    serve(&settings, &health, registry, &shared).await?;
+    let parts = Parts {
+        datastore: datastore.clone(),
+        addresses: addresses.clone(),
+        pods: pods.clone(),
+        inbox: inbox.clone(),
+        shared,
+    };
+    let cni = Arc::new(Cni::new(&settings, parts));
+    cni.listen()?;
+    tokio::spawn(cni.clone().recover());
+    tokio::spawn(cni.work_off());
+    let interests = Interests {
+        node: settings.node.clone(),
+        interface_prefix: settings.interface_prefix.clone(),
+    };
+    tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
+    tokio::spawn(startup::run(settings, datastore, addresses, pods, started));
+
+    wait_for_the_end(&engine).await?;
+    tracing::info!("stopping; what is programmed stays in force");
+    inbox.stop();
+    engine.join().map_err(|_| anyhow::anyhow!("the dataplane thread panicked"))
+}
+
+/// A signal, or the end of the thread that must not end.
+async fn wait_for_the_end(engine: &std::thread::JoinHandle<()>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = tick.tick() => if engine.is_finished() { return Ok(()) },
+        }
+    }
+}
+
+/// Health, metrics and status over HTTP; the status also over `status.sock` in the run folder: who
+/// connects reads one JSON document.
+async fn serve(
+    settings: &Settings,
+    health: &Health,
+    registry: Registry,
+    shared: &Arc<Shared>,
+) -> Result<()> {
+    let status: StatusFn = {
+        let (shared, health) = (shared.clone(), health.clone());
+        Arc::new(move || shared.document(&health))
+    };
+    if let Some(address) = settings.health {
+        let endpoints = Endpoints {
+            health: Some(health.clone()),
+            status: Some(status.clone()),
+            metrics: None,
+        };
+        telemetry::serve(address, endpoints).await?;
+    }
+    if let Some(address) = settings.metrics {
+        let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
+        telemetry::serve(address, endpoints).await?;
+    }
+    let listener = server::bind(&settings.run_dir.join("status.sock"))?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let text = status().to_string();
+            tokio::spawn(async move {
+                let write = stream.write_all(text.as_bytes());
+                // Who asks and does not read is not waited for.
+                let _ = tokio::time::timeout(Duration::from_secs(5), write).await;
+            });
+        }
+    });
+    Ok(())
+}

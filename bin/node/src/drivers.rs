@@ -1,0 +1,116 @@
+//! The drivers behind the dataplane's traits.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use dataplane::{Config, Connections, Dataplane, DriverError, Network, Outcome, Refused};
+use ipnet::IpNet;
+use model::{HostInterface, IfaceName, InSync, IpVersion, NextHop, NodeName, Tunnel, TunnelEnd};
+use netlink::Monitor;
+use netlink::conntrack::Conntrack;
+use netlink::monitor::Topic;
+use telemetry::Registry;
+use tokio::io::unix::AsyncFd;
+
+use crate::inbox::Inbox;
+use crate::policies::Nft;
+use crate::settings::Settings;
+
+/// A dataplane over the kernel of this network namespace.
+pub(crate) fn open(
+    settings: &Settings,
+    registry: &mut Registry,
+) -> Result<Dataplane<Nft, Routes, Flows>> {
+    let mut config = Config::new(NodeName::from(settings.node.as_str()));
+    config.tunnels = settings.tunnels;
+    let routes = route::Driver::open().context("opening rtnetlink")?;
+    routes.metrics().register(registry);
+    let policies = Nft::open(settings)?;
+    let dataplane = Dataplane::new(config, policies, Routes(routes), Flows(None));
+    dataplane.metrics().register(registry);
+    Ok(dataplane)
+}
+
+/// Tells the apply loop when links, addresses or routes change. What changed, its drivers read.
+pub(crate) fn watch_kernel(inbox: Arc<Inbox>) -> Result<()> {
+    let monitor = Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes])?;
+    let mut monitor = AsyncFd::new(Fd(monitor))?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = monitor.readable_mut().await {
+            // An overrun is an event as well; a socket that fails for good ends in the drivers.
+            let seen = ready.get_inner_mut().0.drain();
+            ready.clear_ready();
+            if seen.is_err() || seen.is_ok_and(|events| !events.is_empty()) {
+                inbox.kernel_changed();
+            }
+        }
+    });
+    Ok(())
+}
+
+struct Fd(Monitor);
+
+impl std::os::fd::AsRawFd for Fd {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsFd::as_fd(&self.0).as_raw_fd()
+    }
+}
+
+/// Routes, tunnels, interfaces.
+#[derive(Debug)]
+pub(crate) struct Routes(route::Driver);
+
+fn failed(error: &dyn std::error::Error) -> DriverError {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(e) = next {
+        text = format!("{text}: {e}");
+        next = e.source();
+    }
+    DriverError(text)
+}
+
+impl Network for Routes {
+    fn poll(&mut self) -> Result<bool, DriverError> {
+        self.0.poll().map_err(|e| failed(&e))
+    }
+    fn host_interfaces(&self) -> &BTreeMap<IfaceName, HostInterface> {
+        self.0.host_interfaces()
+    }
+    fn want_route(&mut self, dst: IpNet, hop: Option<NextHop>) {
+        self.0.want_route(dst, hop);
+    }
+    fn want_tunnel(&mut self, version: IpVersion, tunnel: Option<Tunnel>) {
+        self.0.want_tunnel(version, tunnel);
+    }
+    fn want_tunnel_end(&mut self, address: IpAddr, end: Option<TunnelEnd>) {
+        self.0.want_tunnel_end(address, end);
+    }
+    fn has_route(&self, dst: &IpNet) -> bool {
+        self.0.has_route(dst)
+    }
+    fn apply(&mut self, in_sync: Option<&InSync>) -> Result<Outcome, DriverError> {
+        let applied = self.0.apply(in_sync).map_err(|e| failed(&e))?;
+        let refused = applied.refused.into_iter();
+        let refused = refused.map(|(object, error)| Refused { object, error }).collect();
+        Ok(Outcome { changed: applied.changed, refused })
+    }
+}
+
+/// Established connections. The socket is opened when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Flows(Option<Conntrack>);
+
+impl Connections for Flows {
+    fn forget(&mut self, addresses: &[IpAddr]) -> Result<(), DriverError> {
+        let mut open = match self.0.take() {
+            Some(open) => open,
+            None => Conntrack::open().map_err(|e| failed(&e))?,
+        };
+        open.forget(addresses.iter().copied()).map_err(|e| failed(&e))?;
+        self.0 = Some(open);
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Interfaces of pods: netlink's blocking calls, off the asynchronous threads.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use model::IfaceName;
+use netlink::wire::check_pod;
+use netlink::{Alias, Mac, Netns, Socket, Wire, unwire_pod, wire_pod, wired_pods};
+
+/// What a pod's interface should be.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) host_iface: IfaceName,
+    pub(crate) pod_iface: IfaceName,
+    pub(crate) netns: PathBuf,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) mtu: u32,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) alias: Alias,
+    pub(crate) forwarding: bool,
+}
+
+impl Plan {
+    fn with<T>(&self, act: impl FnOnce(&mut Socket, &Wire<'_>) -> netlink::Result<T>) -> Result<T> {
+        let netns = Netns::open(&self.netns).context("opening the pod's network namespace")?;
+        let wire = Wire {
+            host_iface: &self.host_iface,
+            pod_iface: &self.pod_iface,
+            netns: netns.as_fd(),
+            addresses: &self.addresses,
+            mtu: self.mtu,
+            pod_mac: self.mac,
+            alias: &self.alias,
+            forwarding: self.forwarding,
+        };
+        Ok(act(&mut Socket::open()?, &wire)?)
+    }
+}
+
+/// Makes the interface; the hardware address inside the pod.
+pub(crate) async fn wire(plan: Plan) -> Result<Mac> {
+    blocking(move || Ok(plan.with(wire_pod)?.pod_mac)).await
+}
+
+/// What differs from the plan.
+pub(crate) async fn check(plan: Plan) -> Result<Vec<String>> {
+    blocking(move || plan.with(check_pod)).await
+}
+
+/// The pod's own hardware address.
+pub(crate) async fn mac_inside(plan: Plan) -> Result<Option<Mac>> {
+    blocking(move || {
+        let netns = Netns::open(&plan.netns)?;
+        let iface = plan.pod_iface;
+        let link = netns.run(move || netlink::link::get(&mut Socket::open()?, &iface))??;
+        Ok(link.and_then(|l| l.mac))
+    })
+    .await
+}
+
+/// Removes a container's interface; never that of a successor.
+pub(crate) async fn unwire(iface: IfaceName, container: String) -> Result<bool> {
+    blocking(move || Ok(unwire_pod(&mut Socket::open()?, &iface, Some(&container))?)).await
+}
+
+/// A pod interface that exists.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) iface: IfaceName,
+    /// Whose; none for an interface that somebody else made.
+    pub(crate) alias: Option<Alias>,
+}
+
+/// Every interface whose name begins like a pod's.
+pub(crate) async fn found(prefix: String) -> Result<Vec<Found>> {
+    blocking(move || {
+        let mut socket = Socket::open()?;
+        let ours = wired_pods(&mut socket)?;
+        let all = netlink::link::list(&mut socket)?.into_iter().map(|l| l.name);
+        let alias = |name: &IfaceName| {
+            ours.iter().find(|(link, _)| link.name == *name).map(|(_, alias)| alias.clone())
+        };
+        let pods = all.filter(|name| name.as_str().starts_with(&prefix));
+        Ok(pods.map(|iface| Found { alias: alias(&iface), iface }).collect())
+    })
+    .await
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a kernel call panicked")?
+}
+
+/// As it is written.
+pub(crate) fn mac_text(mac: Mac) -> String {
+    mac.map(|b| format!("{b:02x}")).join(":")
+}
+
+/// Reads it.
+pub(crate) fn parse_mac(text: &str) -> Option<Mac> {
+    let mut bytes = text.split([':', '-']).map(|b| u8::from_str_radix(b, 16).ok());
+    let mut mac = [0; 6];
+    for byte in &mut mac {
+        *byte = bytes.next()??;
+    }
+    bytes.next().is_none().then_some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses() {
+        let mac = parse_mac("02:00:5e:00:00:ff").unwrap();
+        assert_eq!(mac_text(mac), "02:00:5e:00:00:ff");
+        for bad in ["", "02:00:5e:00:00", "02:00:5e:00:00:ff:00", "zz:00:5e:00:00:ff"] {
+            assert_eq!(parse_mac(bad), None, "{bad}");
+        }
+    }
+}

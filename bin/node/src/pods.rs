@@ -1,0 +1,151 @@
+//! What is known of this node's pods, their namespaces, and their containers.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use model::{Labels, WorkloadId};
+use serde_json::Value;
+use syncer::{NamespaceFacts, Seen, Sink, SyncState, Update};
+use tokio::sync::watch;
+
+use crate::inbox::Inbox;
+use crate::status::Shared;
+
+/// A container's interface, as an ADD made it or as it was found after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    pub(crate) container: String,
+    pub(crate) network: String,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+#[derive(Default)]
+struct Tables {
+    pods: HashMap<WorkloadId, Arc<Pod>>,
+    namespaces: HashMap<Arc<str>, Arc<NamespaceFacts>>,
+    attachments: HashMap<WorkloadId, Attachment>,
+    node_labels: Labels,
+    datastore_ready: bool,
+}
+
+/// See the module. The syncer's sink.
+pub(crate) struct Pods {
+    node: String,
+    tables: Mutex<Tables>,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    /// Counts changes of pods, for those who wait for one.
+    pub(crate) changed: watch::Sender<u64>,
+    /// True once every kind was listed.
+    pub(crate) listed: watch::Sender<bool>,
+    /// Counts changes of pools.
+    pub(crate) pools: watch::Sender<u64>,
+    /// Counts changes of the configuration.
+    pub(crate) configuration: watch::Sender<u64>,
+}
+
+impl Pods {
+    pub(crate) fn new(node: &str, inbox: Arc<Inbox>, shared: Arc<Shared>) -> Self {
+        Self {
+            node: node.to_owned(),
+            tables: Mutex::new(Tables { datastore_ready: true, ..Tables::default() }),
+            inbox,
+            shared,
+            changed: watch::Sender::new(0),
+            listed: watch::Sender::new(false),
+            pools: watch::Sender::new(0),
+            configuration: watch::Sender::new(0),
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pod(&self, id: &WorkloadId) -> Option<Arc<Pod>> {
+        self.tables().pods.get(id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(WorkloadId, Arc<Pod>)> {
+        self.tables().pods.iter().map(|(id, pod)| (id.clone(), pod.clone())).collect()
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<NamespaceFacts>> {
+        self.tables().namespaces.get(name).cloned()
+    }
+
+    pub(crate) fn node_labels(&self) -> Labels {
+        self.tables().node_labels.clone()
+    }
+
+    /// The cluster's administrator has not stopped us.
+    pub(crate) fn datastore_ready(&self) -> bool {
+        self.tables().datastore_ready
+    }
+
+    pub(crate) fn attachment(&self, id: &WorkloadId) -> Option<Attachment> {
+        self.tables().attachments.get(id).cloned()
+    }
+
+    pub(crate) fn attach(&self, id: WorkloadId, attachment: Attachment) {
+        self.tables().attachments.insert(id, attachment);
+    }
+
+    /// Forgets the attachment, if it is still that container's.
+    pub(crate) fn detach(&self, id: &WorkloadId, container: &str) {
+        let mut tables = self.tables();
+        if tables.attachments.get(id).is_some_and(|a| a.container == container) {
+            tables.attachments.remove(id);
+        }
+    }
+}
+
+impl Sink for Pods {
+    fn update(&self, update: Update) {
+        if update == Update::InSync {
+            // Passed on by the recovery, when it is done.
+            self.listed.send_replace(true);
+            return;
+        }
+        if let Update::Node(name, Some(node)) = &update
+            && name.as_str() == self.node
+        {
+            self.tables().node_labels = node.labels.clone();
+        }
+        self.inbox.update(update);
+    }
+
+    fn seen(&self, seen: Seen) {
+        let mut tables = self.tables();
+        match seen {
+            Seen::Pod(id, pod) => {
+                match pod {
+                    Some(pod) => drop(tables.pods.insert(id, pod)),
+                    None => drop(tables.pods.remove(&id)),
+                }
+                self.changed.send_modify(|n| *n += 1);
+            }
+            Seen::Namespace(name, facts) => match facts {
+                Some(facts) => drop(tables.namespaces.insert(name, facts)),
+                None => drop(tables.namespaces.remove(&name)),
+            },
+            Seen::Pools => self.pools.send_modify(|n| *n += 1),
+            Seen::FelixConfiguration(..) => self.configuration.send_modify(|n| *n += 1),
+            Seen::ClusterInformation(name, object) if &*name == "default" => {
+                let ready = object.and_then(|o| o["spec"].get("datastoreReady").and_then(Value::as_bool));
+                tables.datastore_ready = ready != Some(false);
+            }
+            Seen::ClusterInformation(..) => {}
+        }
+    }
+
+    fn refused(&self, object: &str, reasons: &[String]) {
+        self.shared.misread(object, reasons);
+    }
+
+    fn state(&self, state: SyncState) {
+        self.shared.sync_state(state);
+    }
+}
