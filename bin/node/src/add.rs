@@ -280,7 +280,11 @@ impl Cni {
         );
         let (done, in_force) = oneshot::channel();
         let container = request.container_id.clone();
-        self.inbox.order(Order::Attach { container, endpoint: Arc::new(endpoint), done: Some(done) });
+        self.inbox.order(Order::Attach {
+            container,
+            endpoint: Arc::new(endpoint),
+            done: Some(done),
+        });
         match timeout(WAIT_FOR_POLICY, in_force).await {
             Ok(Ok(())) => {}
             _ => {
@@ -329,7 +333,9 @@ pub(crate) fn endpoint_of(
     addressed.metadata.deletion_timestamp = None;
     match api::convert::pod(&addressed, prefix) {
         Ok(Some(endpoint)) => Ok(endpoint),
-        Ok(None) => Err("it has no interface of its own (host network, or bound to no node)".into()),
+        Ok(None) => {
+            Err("it has no interface of its own (host network, or bound to no node)".into())
+        }
         Err(e) => Err(e.to_string()),
     }
 }

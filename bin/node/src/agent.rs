@@ -138,11 +138,8 @@ async fn serve(
         Arc::new(move || shared.document(&health))
     };
     if let Some(address) = settings.health {
-        let endpoints = Endpoints {
-            health: Some(health.clone()),
-            status: Some(status.clone()),
-            metrics: None,
-        };
+        let endpoints =
+            Endpoints { health: Some(health.clone()), status: Some(status.clone()), metrics: None };
         telemetry::serve(address, endpoints).await?;
     }
     if let Some(address) = settings.metrics {

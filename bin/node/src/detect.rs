@@ -11,8 +11,20 @@ use crate::settings::Address;
 
 /// Interfaces that are never the node's own.
 const NOT_OURS: [&str; 14] = [
-    "docker", "cbr", "dummy", "virbr", "lxcbr", "veth", "lo", "cali", "tunl", "flannel", "kube-ipvs",
-    "cni", "vxlan", "nodelocaldns",
+    "docker",
+    "cbr",
+    "dummy",
+    "virbr",
+    "lxcbr",
+    "veth",
+    "lo",
+    "cali",
+    "tunl",
+    "flannel",
+    "kube-ipvs",
+    "cni",
+    "vxlan",
+    "nodelocaldns",
 ];
 
 /// An interface with its addresses, in the kernel's order.
@@ -92,7 +104,8 @@ fn detect(
             Ok(first(version, others.filter(ours)))
         }
         "cidr" => {
-            let nets: Result<Vec<IpNet>, _> = argument.split(',').map(|t| t.trim().parse()).collect();
+            let nets: Result<Vec<IpNet>, _> =
+                argument.split(',').map(|t| t.trim().parse()).collect();
             let nets = nets.with_context(|| format!("{method:?}: want a list of prefixes"))?;
             let inside = |net: &IpNet| nets.iter().any(|n| n.contains(&net.addr()));
             let all = usable().flat_map(|i| &i.nets).copied();
@@ -198,8 +211,13 @@ mod tests {
 
     #[test]
     fn given_addresses() {
-        for (text, want) in [("10.0.0.10", "10.0.0.10/24"), ("10.0.0.10/16", "10.0.0.10/16"), ("9.9.9.9", "9.9.9.9/32")] {
-            let found = address(IpVersion::V4, &Address::Given(text.into()), &host(), &Node::default());
+        for (text, want) in [
+            ("10.0.0.10", "10.0.0.10/24"),
+            ("10.0.0.10/16", "10.0.0.10/16"),
+            ("9.9.9.9", "9.9.9.9/32"),
+        ] {
+            let found =
+                address(IpVersion::V4, &Address::Given(text.into()), &host(), &Node::default());
             assert_eq!(found.unwrap().unwrap().to_string(), want);
         }
         let six = Address::Given("fd00::1".into());

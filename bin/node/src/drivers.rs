@@ -36,7 +36,7 @@ pub(crate) fn open(
 /// Tells the apply loop when links, addresses or routes change. What changed, its drivers read.
 pub(crate) fn watch_kernel(inbox: Arc<Inbox>) -> Result<()> {
     let monitor = Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes])?;
-    let mut monitor = AsyncFd::new(Fd(monitor))?;
+    let mut monitor = AsyncFd::register(Fd(monitor))?;
     tokio::spawn(async move {
         while let Ok(mut ready) = monitor.readable_mut().await {
             // An overrun is an event as well; a socket that fails for good ends in the drivers.

@@ -12,11 +12,7 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A pod has an interface now; `done` is answered once its policy is in force.
-    Attach {
-        container: String,
-        endpoint: Arc<WorkloadEndpoint>,
-        done: Option<oneshot::Sender<()>>,
-    },
+    Attach { container: String, endpoint: Arc<WorkloadEndpoint>, done: Option<oneshot::Sender<()>> },
     /// A container has none any more; `done` is answered once that is applied.
     Detach { id: WorkloadId, container: String, done: oneshot::Sender<()> },
 }

@@ -31,6 +31,7 @@ mod inbox;
 mod kernel;
 mod overlay;
 mod pods;
+mod policies;
 mod recover;
 mod release;
 mod server;

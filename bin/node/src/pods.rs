@@ -134,7 +134,8 @@ impl Sink for Pods {
             Seen::Pools => self.pools.send_modify(|n| *n += 1),
             Seen::FelixConfiguration(..) => self.configuration.send_modify(|n| *n += 1),
             Seen::ClusterInformation(name, object) if &*name == "default" => {
-                let ready = object.and_then(|o| o["spec"].get("datastoreReady").and_then(Value::as_bool));
+                let ready =
+                    object.and_then(|o| o["spec"].get("datastoreReady").and_then(Value::as_bool));
                 tables.datastore_ready = ready != Some(false);
             }
             Seen::ClusterInformation(..) => {}

@@ -32,10 +32,8 @@ impl Cni {
     async fn try_recover(self: &Arc<Self>) -> Result<()> {
         let found = kernel::found(self.interface_prefix.clone()).await?;
         let held = self.addresses.held_by_node().await?;
-        let by_container: HashMap<&str, &Found> = found
-            .iter()
-            .filter_map(|f| Some((f.alias.as_ref()?.container.as_str(), f)))
-            .collect();
+        let by_container: HashMap<&str, &Found> =
+            found.iter().filter_map(|f| Some((f.alias.as_ref()?.container.as_str(), f))).collect();
         let mut kept: HashSet<&str> = HashSet::new();
         for (id, pod) in self.pods.all() {
             let iface = self.host_iface(&id)?;

@@ -138,7 +138,15 @@ impl Cni {
             }
             Err(failure) => {
                 let (code, error, details) = (failure.code, &failure.msg, &failure.details);
-                tracing::warn!(command, container, ?took, code, error, details, "CNI request failed");
+                tracing::warn!(
+                    command,
+                    container,
+                    ?took,
+                    code,
+                    error,
+                    details,
+                    "CNI request failed"
+                );
                 Reply::Failed(failure)
             }
         }

@@ -82,7 +82,12 @@ impl Settings {
             interface_prefix: get("FELIX_INTERFACEPREFIX").unwrap_or_else(|| "cali".into()),
             addresses: addresses.into_iter().map(|(v, name)| (v, address(&get, name))).collect(),
             default_pools: default_pools(&get)?,
-            health: listen(&get, ("FELIX_HEALTHENABLED", true), ("FELIX_HEALTHHOST", "127.0.0.1"), ("FELIX_HEALTHPORT", 9099))?,
+            health: listen(
+                &get,
+                ("FELIX_HEALTHENABLED", true),
+                ("FELIX_HEALTHHOST", "127.0.0.1"),
+                ("FELIX_HEALTHPORT", 9099),
+            )?,
             metrics: listen(
                 &get,
                 ("FELIX_PROMETHEUSMETRICSENABLED", false),
@@ -174,7 +179,8 @@ fn flag(get: &Get<'_>, name: &str, default: bool) -> Result<bool> {
 }
 
 fn number(get: &Get<'_>, name: &str) -> Result<Option<u32>> {
-    let parse = |text: String| text.parse().with_context(|| format!("{name} is {text:?}, want a number"));
+    let parse =
+        |text: String| text.parse().with_context(|| format!("{name} is {text:?}, want a number"));
     get(name).map(parse).transpose()
 }
 
@@ -189,9 +195,11 @@ fn listen(
     }
     let text = get(host).unwrap_or_else(|| default_host.to_owned());
     let text = if text == "localhost" { "127.0.0.1".to_owned() } else { text };
-    let address: IpAddr = text.parse().with_context(|| format!("{host} is {text:?}, want an address"))?;
+    let address: IpAddr =
+        text.parse().with_context(|| format!("{host} is {text:?}, want an address"))?;
     let number = number(get, port)?.unwrap_or(default_port);
-    let number = u16::try_from(number).with_context(|| format!("{port} is {number}, want a port"))?;
+    let number =
+        u16::try_from(number).with_context(|| format!("{port} is {number}, want a port"))?;
     Ok(Some(SocketAddr::new(address, number)))
 }
 
@@ -230,9 +238,17 @@ mod tests {
         .unwrap();
         assert_eq!(it.addresses[&IpVersion::V4], Address::Given("10.0.0.1/24".into()));
         assert_eq!(it.default_pools[0].vxlan, "Always");
-        assert_eq!((&*it.default_pools[1].ipip, it.default_pools[1].nat_outgoing), ("Never", false));
+        assert_eq!(
+            (&*it.default_pools[1].ipip, it.default_pools[1].nat_outgoing),
+            ("Never", false)
+        );
         assert_eq!(it.metrics.unwrap().port(), 9191);
-        assert!(parse(&[("NODENAME", "a"), ("NO_DEFAULT_POOLS", "true")]).unwrap().default_pools.is_empty());
+        assert!(
+            parse(&[("NODENAME", "a"), ("NO_DEFAULT_POOLS", "true")])
+                .unwrap()
+                .default_pools
+                .is_empty()
+        );
     }
 
     #[test]

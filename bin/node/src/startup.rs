@@ -82,10 +82,9 @@ async fn once(settings: &Settings, datastore: &Datastore, addresses: &Addresses)
         "projectcalico.org/IPv6Address": text(IpVersion::V6),
     });
     patch_node(settings, datastore, annotations).await?;
-    tokio::try_join!(
-        async { defaults(settings, datastore).await },
-        async { network_available(settings, datastore, &node).await },
-    )?;
+    tokio::try_join!(async { defaults(settings, datastore).await }, async {
+        network_available(settings, datastore, &node).await
+    },)?;
     addresses.settings_changed();
     tunnels(settings, datastore, addresses).await?;
     write_files(settings).await
@@ -130,7 +129,8 @@ async fn patch_node(settings: &Settings, datastore: &Datastore, annotations: Val
 
 /// Clears the condition by which cloud providers keep pods away from nodes without a network.
 async fn network_available(settings: &Settings, datastore: &Datastore, node: &Node) -> Result<()> {
-    let mut conditions = node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    let mut conditions =
+        node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     let now = jiff::Timestamp::now();
     let now = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
     let unavailable = conditions.iter().find(|c| c.type_ == "NetworkUnavailable");
@@ -159,9 +159,11 @@ async fn network_available(settings: &Settings, datastore: &Datastore, node: &No
 }
 
 async fn defaults(settings: &Settings, datastore: &Datastore) -> Result<()> {
-    for (name, order, action) in
-        [("default", 1_000_000, "Deny"), ("kube-admin", 1_000, "Pass"), ("kube-baseline", 10_000_000, "Pass")]
-    {
+    for (name, order, action) in [
+        ("default", 1_000_000, "Deny"),
+        ("kube-admin", 1_000, "Pass"),
+        ("kube-baseline", 10_000_000, "Pass"),
+    ] {
         create(datastore, &TIERS, name, json!({"order": order, "defaultAction": action})).await?;
     }
     create(datastore, &FELIX, "default", json!({})).await?;
@@ -181,7 +183,8 @@ async fn defaults(settings: &Settings, datastore: &Datastore) -> Result<()> {
             cidr.is_some_and(|c| IpVersion::of_net(&c) == version)
         };
         if !existing.iter().any(same_family) {
-            let name = format!("default-ipv{}-ippool", if version == IpVersion::V4 { 4 } else { 6 });
+            let name =
+                format!("default-ipv{}-ippool", if version == IpVersion::V4 { 4 } else { 6 });
             create(datastore, &POOLS, &name, pool_spec(pool)).await?;
         }
     }
