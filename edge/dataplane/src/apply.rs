@@ -208,7 +208,7 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
             let outputs = self.hosts.resolve(self.network.host_interfaces());
             self.policies.feed(&outputs);
         }
-        self.withdraw(&mut applied, in_sync);
+        self.withdraw(&mut applied);
         match self.policies.apply(in_sync) {
             Ok(outcome) => {
                 applied.changed |= outcome.changed;
@@ -247,7 +247,7 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
     }
 
     /// Routes of pods that are gone go before their policy does: what refers goes first (law 5).
-    fn withdraw(&mut self, applied: &mut Applied, in_sync: Option<&InSync>) {
+    fn withdraw(&mut self, applied: &mut Applied) {
         let gone: Vec<_> =
             self.unrouted.iter().filter(|id| !self.workloads.contains_key(*id)).cloned().collect();
         if gone.is_empty() {
@@ -257,7 +257,9 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
             self.route_pod(&id);
         }
         self.want_routes();
-        if let Err(error) = self.network.apply(in_sync) {
+        // Without the witness: the routes of pods that wait for their policy are not wanted yet,
+        // but those that an earlier run left for them are in use.
+        if let Err(error) = self.network.apply(None) {
             // Reported again, or not, by the main apply below.
             tracing::debug!(%error, "routes of removed pods could not be withdrawn yet");
         } else {
@@ -308,7 +310,9 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
         }
         self.want_routes();
         applied.refused.extend(self.routes.refused());
-        match self.network.apply(in_sync) {
+        // The same holds when policies could not be applied.
+        let witness = in_sync.filter(|_| self.unrouted.is_empty());
+        match self.network.apply(witness) {
             Ok(outcome) => {
                 applied.changed |= outcome.changed;
                 // A route that is refused now (its gateway is unreachable) may be taken later.

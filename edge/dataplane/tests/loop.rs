@@ -23,6 +23,7 @@ use model::{
 struct World {
     log: Vec<String>,
     policies_fail: bool,
+    swept: bool,
     network_refuses: bool,
     interfaces: BTreeMap<IfaceName, HostInterface>,
     interfaces_changed: bool,
@@ -87,8 +88,9 @@ impl Network for Fake {
     fn has_route(&self, dst: &IpNet) -> bool {
         self.world.borrow().kernel_routes.contains_key(dst)
     }
-    fn apply(&mut self, _: Option<&InSync>) -> Result<Outcome, DriverError> {
+    fn apply(&mut self, in_sync: Option<&InSync>) -> Result<Outcome, DriverError> {
         let mut world = self.world.borrow_mut();
+        world.swept |= in_sync.is_some();
         if world.network_refuses {
             let refused = Refused { object: "route".into(), error: "no".into() };
             return Ok(Outcome { changed: false, refused: vec![refused] });
@@ -197,6 +199,19 @@ fn without_its_policy_no_pod_gets_a_route_and_others_keep_theirs() {
     let (applied, log) = bench.apply();
     assert_eq!(log, ["policy +ns/b", "route +10.0.0.2/32"]);
     assert_eq!((applied.generation, applied.retry_after), (generation, None));
+}
+
+#[test]
+fn leftover_routes_are_not_swept_while_a_pod_waits_for_its_policy() {
+    let mut bench = Bench::new();
+    bench.world.borrow_mut().policies_fail = true;
+    bench.dataplane.feed(&[pod("a", &["10.0.0.1"])]);
+    bench.dataplane.feed(&[pod("b", &["10.0.0.2"]), Output::WorkloadGone(id("b"))]);
+    bench.apply();
+    assert!(!bench.world.borrow().swept, "the route of pod a may be there from the last run");
+    bench.world.borrow_mut().policies_fail = false;
+    bench.apply();
+    assert!(bench.world.borrow().swept);
 }
 
 #[test]
