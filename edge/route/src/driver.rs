@@ -238,7 +238,7 @@ impl Driver {
                 self.interfaces.address(address, there);
                 self.tunnels.iter_mut().for_each(|t| t.noticed_address(address, there));
                 let name = self.interfaces.name(address.index);
-                let host = name.is_none_or(|name| !self.interfaces.is_workload(name));
+                let host = name.is_some_and(|name| !self.interfaces.is_workload(name));
                 // With the last address of an interface the kernel drops the routes through it,
                 // and does not say so.
                 self.stale |= host && !there;

@@ -147,6 +147,49 @@ fn changes_by_others_are_repaired() {
 }
 
 #[test]
+fn pods_that_come_and_go_cause_no_reading_back() {
+    in_netns(|| {
+        let mut driver = Driver::open().unwrap();
+        let mut registry = prometheus_client::registry::Registry::default();
+        driver.metrics().register(&mut registry);
+        let mut host = Socket::open().unwrap();
+        for round in 0..3 {
+            let pod = Netns::new();
+            let (iface, eth0) = ("cali1".parse().unwrap(), "eth0".parse().unwrap());
+            let addresses = ["10.65.0.2".parse().unwrap(), "fd00:65::2".parse().unwrap()];
+            let alias = Alias { container: "c".into(), network: "n".into(), pod_uid: "u".into() };
+            let wire = Wire {
+                host_iface: &iface,
+                pod_iface: &eth0,
+                netns: pod.as_fd(),
+                addresses: &addresses,
+                mtu: 1450,
+                pod_mac: None,
+                alias: &alias,
+                forwarding: false,
+            };
+            wire_pod(&mut host, &wire).unwrap();
+            for address in addresses {
+                driver.want_route(IpNet::from(address), Some(link("cali1")));
+            }
+            apply(&mut driver);
+            assert!(addresses.iter().all(|a| driver.has_route(&IpNet::from(*a))), "round {round}");
+            netlink::unwire_pod(&mut host, &iface, Some("c")).unwrap();
+            for address in addresses {
+                driver.want_route(IpNet::from(address), None);
+            }
+            apply(&mut driver);
+            assert!(!apply(&mut driver));
+        }
+        // The one of the start.
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("felix_route_table_resync_seconds_count 1"), "{text}");
+        assert!(text.contains("felix_route_table_num_routes 0"), "{text}");
+    });
+}
+
+#[test]
 fn a_refused_route_stops_nothing_and_is_tried_again() {
     in_netns(|| {
         pod_iface();
