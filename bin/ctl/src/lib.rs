@@ -1,1 +1,82 @@
 //! calicoctl: the user's command line.
+//!
+//! Goes in: arguments, files, a kubeconfig. Comes out: data on standard output, everything else on
+//! standard error, and an exit code: 0 done, 1 something is invalid or failed, 2 wrong usage.
+//!
+//! Invariants: everything that is given is read and checked before the first request that changes
+//! something; every error of every document is told; a reader that goes away ends the output in
+//! silence.
+//!
+//! Deliberately absent: what objects mean (`api`), retries for ever.
+//!
+//! Start reading at [`run`], then `apply`.
+
+mod apply;
+mod args;
+mod check;
+mod cluster;
+mod files;
+mod get;
+mod ipam;
+mod node;
+mod print;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use args::{Cli, IpamVerb, NodeVerb, Verb};
+
+/// What a verb says about how it went, beside its errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Done,
+    /// Something is invalid or failed; it has been told already.
+    Failed,
+}
+
+/// Runs the command line; the first argument is the name of the program.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors: they go to standard output.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Outcome> {
+    let access = cli.access;
+    match cli.verb {
+        Verb::Validate(args) => check::validate(&args),
+        Verb::Version(args) => version::version(&access, &args),
+        Verb::Apply(args) => apply::write(&access, apply::Mode::Apply, &args),
+        Verb::Create(args) => apply::write(&access, apply::Mode::Create, &args),
+        Verb::Replace(args) => apply::write(&access, apply::Mode::Replace, &args),
+        Verb::Delete(args) => apply::delete(&access, &args),
+        Verb::Get(args) => get::get(&access, &args),
+        Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
+        Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
+    }
+}
+
+/// The runtime, for verbs that talk to the cluster.
+pub(crate) fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}

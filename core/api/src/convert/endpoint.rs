@@ -267,6 +267,23 @@ fn allow_all() -> Profile {
     }
 }
 
+/// A profile made from a namespace or service account, as users see it.
+pub fn profile_view(name: &ProfileName, profile: &Profile) -> v3::Profile {
+    let rules = |rules: &[Rule]| {
+        let allow = v3::Rule { action: v3::Action::Allow, ..v3::Rule::default() };
+        vec![allow; rules.len()]
+    };
+    let text = |(k, v): (&Arc<str>, &Arc<str>)| (k.to_string(), v.to_string());
+    v3::Profile::new(
+        name.as_str(),
+        v3::ProfileSpec {
+            ingress: rules(&profile.ingress),
+            egress: rules(&profile.egress),
+            labels_to_apply: profile.labels.iter().map(text).collect(),
+        },
+    )
+}
+
 /// A profile as the user wrote it.
 pub fn profile(given: &v3::Profile) -> Converted<Profile> {
     let mut errors = Vec::new();

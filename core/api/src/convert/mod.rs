@@ -12,7 +12,8 @@ mod selectors;
 pub use endpoint::{
     CONTAINER_ID_ANNOTATION, POD_IP_ANNOTATION, POD_IPS_ANNOTATION, default_allow_profile,
     endpoint_slice, global_network_set, host_endpoint, interface_name, namespace_profile,
-    network_set, pod, profile, profiles_of_pod, service_account_profile, workload_view,
+    network_set, pod, profile, profile_view, profiles_of_pod, service_account_profile,
+    workload_view,
 };
 pub use network::{annotations_of_node, block, node, node_view, pool};
 pub use policy::{

@@ -1,0 +1,221 @@
+//! The arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Manages Calico resources.
+#[derive(Debug, Parser)]
+#[command(name = "calicoctl", bin_name = "calicoctl", version, disable_version_flag = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) access: Access,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How the cluster is reached.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Access {
+    /// Kubeconfig to use; else KUBECONFIG, the configuration file, ~/.kube/config, the pod's own.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Configuration file.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/calico/calicoctl.cfg"
+    )]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Creates objects, or replaces those that exist.
+    Apply(WriteArgs),
+    /// Creates objects.
+    Create(WriteArgs),
+    /// Replaces objects.
+    Replace(WriteArgs),
+    /// Deletes objects, from files or by name.
+    Delete(DeleteArgs),
+    /// Shows objects.
+    Get(GetArgs),
+    /// Checks files, without a cluster.
+    Validate(ValidateArgs),
+    /// Address management.
+    Ipam {
+        #[command(subcommand)]
+        verb: IpamVerb,
+    },
+    /// The node this runs on.
+    Node {
+        #[command(subcommand)]
+        verb: NodeVerb,
+    },
+    /// Shows versions.
+    Version(VersionArgs),
+}
+
+/// Files with objects.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FileArgs {
+    /// File, directory, or - for standard input; may be given several times.
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Goes down into directories.
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Files without any object are no error.
+    #[arg(long)]
+    pub(crate) skip_empty: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Namespace of objects that name none.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Objects that exist already are left alone (create).
+    #[arg(long)]
+    pub(crate) skip_exists: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Kind: name, plural or short name.
+    pub(crate) kind: Option<String>,
+    /// Names of the objects.
+    pub(crate) names: Vec<String>,
+    /// Namespace of the objects.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Objects that do not exist are no error.
+    #[arg(short, long)]
+    pub(crate) skip_not_exists: bool,
+}
+
+/// Forms of `get`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetOutput {
+    /// A table.
+    #[default]
+    Ps,
+    /// A table with more columns.
+    Wide,
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+    /// Names only.
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// Kind: name, plural or short name; several joined by commas.
+    #[arg(required_unless_present = "filename")]
+    pub(crate) kind: Option<String>,
+    /// Names of the objects; all if none is given.
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Namespace of the objects.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Objects of every namespace.
+    #[arg(short = 'A', short_alias = 'a', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: GetOutput,
+    /// Leaves out what only this cluster knows.
+    #[arg(long)]
+    pub(crate) export: bool,
+}
+
+/// Forms of results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResultOutput {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IpamVerb {
+    /// Shows pools, blocks and addresses.
+    Show(IpamShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamShowArgs {
+    /// Shows blocks as well.
+    #[arg(long)]
+    pub(crate) show_blocks: bool,
+    /// Shows borrowed addresses.
+    #[arg(long)]
+    pub(crate) show_borrowed: bool,
+    /// Shows settings.
+    #[arg(long)]
+    pub(crate) show_configuration: bool,
+    /// Shows who has this address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// Shows how the agent of this node is doing.
+    Status(NodeStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeStatusArgs {
+    /// Host of the agent's health server.
+    #[arg(long, env = "FELIX_HEALTHHOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Port of the agent's health server.
+    #[arg(long, env = "FELIX_HEALTHPORT", default_value_t = 9099)]
+    pub(crate) port: u16,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// The client's version only: asks no cluster.
+    #[arg(long)]
+    pub(crate) client: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,136 @@
+//! Reading objects from files, directories and standard input.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use api::FieldError;
+use serde_json::Value;
+
+use crate::args::FileArgs;
+
+/// One object, and where it stood.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The file as the user named it.
+    pub(crate) file: String,
+    /// Number of the document, from 1.
+    pub(crate) document: usize,
+    /// The object as written; none if it could not be read.
+    pub(crate) object: Option<Value>,
+    /// Its kind, if it is one.
+    pub(crate) kind: Option<&'static api::Kind>,
+    /// What is wrong with it.
+    pub(crate) errors: Vec<FieldError>,
+}
+
+impl Loaded {
+    fn text(&self, pointer: &str) -> Option<&str> {
+        self.object.as_ref()?.pointer(pointer)?.as_str()
+    }
+
+    /// The kind as written.
+    pub(crate) fn kind_name(&self) -> Option<&str> {
+        self.text("/kind")
+    }
+
+    /// The namespace as written.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.text("/metadata/namespace")
+    }
+
+    /// The name as written.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.text("/metadata/name")
+    }
+
+    /// `file: document 2: NetworkPolicy a/p`.
+    pub(crate) fn place(&self) -> String {
+        let mut place = format!("{}: document {}", self.file, self.document);
+        if let Some(kind) = self.kind_name() {
+            let name = self.name().unwrap_or("(no name)");
+            let slash = self.namespace().map(|n| format!("{n}/")).unwrap_or_default();
+            place.push_str(&format!(": {kind} {slash}{name}"));
+        }
+        place
+    }
+}
+
+/// Reads and checks everything; bad documents are in the list, with their errors.
+pub(crate) fn load(args: &FileArgs) -> Result<Vec<Loaded>> {
+    if args.filename.is_empty() {
+        bail!("no file given: want -f FILE, -f DIRECTORY or -f - for standard input");
+    }
+    let mut all = Vec::new();
+    for path in &args.filename {
+        for file in expand(path, args.recursive)? {
+            let (name, text) = read(&file)?;
+            let before = all.len();
+            all.extend(parse(&name, &text));
+            if all.len() == before && !args.skip_empty {
+                bail!("{name}: holds no object (--skip-empty lets that pass)");
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn is_object_file(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+}
+
+/// A file is itself; a directory is its YAML and JSON files, sorted.
+fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
+    if path == Path::new("-") || !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = || format!("cannot read directory {}", path.display());
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
+        .with_context(read)?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<_, _>>()
+        .with_context(read)?;
+    entries.sort();
+    let mut files = Vec::new();
+    for entry in entries {
+        if entry.is_dir() {
+            if recursive {
+                files.extend(expand(&entry, true)?);
+            }
+        } else if is_object_file(&entry) {
+            files.push(entry);
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<(String, String)> {
+    let mut bytes = Vec::new();
+    let name = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+        "standard input".to_owned()
+    } else {
+        bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        path.display().to_string()
+    };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        anyhow::anyhow!("{name}: is no UTF-8 text at byte {}", e.utf8_error().valid_up_to())
+    })?;
+    Ok((name, text))
+}
+
+fn parse<'a>(file: &'a str, text: &'a str) -> impl Iterator<Item = Loaded> + 'a {
+    api::yaml::documents(text).map(move |document| {
+        let (object, kind, errors) = match document.object {
+            Err(e) => (None, None, vec![FieldError::new("", e.to_string())]),
+            Ok(object) => match api::kind_of(&object) {
+                Ok(kind) => {
+                    let errors = kind.validate(&object, None);
+                    (Some(object), Some(kind), errors)
+                }
+                Err(errors) => (Some(object), None, errors),
+            },
+        };
+        Loaded { file: file.to_owned(), document: document.number, object, kind, errors }
+    })
+}

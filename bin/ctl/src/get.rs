@@ -1,0 +1,232 @@
+//! `get`.
+
+use anyhow::{Result, bail};
+use api::{Kind, Source, convert};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::apply::kind;
+use crate::args::{Access, GetArgs, GetOutput};
+use crate::cluster::{Cluster, path};
+use crate::files::load;
+use crate::print::{self, Out, Table, cell};
+use crate::{Outcome, check, wait};
+
+/// Objects of one kind, as asked for.
+struct Ask {
+    kind: &'static Kind,
+    namespace: Option<String>,
+    names: Vec<String>,
+}
+
+pub(crate) fn get(access: &Access, args: &GetArgs) -> Result<Outcome> {
+    let Some(asks) = asks(args)? else { return Ok(Outcome::Failed) };
+    wait(async {
+        let cluster = Cluster::connect(access).await?;
+        let mut out = Out::new();
+        let mut failed = false;
+        let several = asks.len() > 1;
+        for (i, mut ask) in asks.into_iter().enumerate() {
+            if ask.namespace.is_none() && ask.kind.namespaced && !args.all_namespaces {
+                ask.namespace = Some(cluster.namespace.clone());
+            }
+            let (mut found, missing) = fetch(&cluster, &ask).await?;
+            for name in &missing {
+                failed = true;
+                print::complain(&format!("{} {name}: does not exist", ask.kind.kind));
+            }
+            if args.export {
+                found.iter_mut().for_each(strip);
+            }
+            if several && i > 0 && matches!(args.output, GetOutput::Ps | GetOutput::Wide) {
+                out.line("")?;
+            }
+            let single = ask.names.len() == 1 && found.len() == 1;
+            show(&mut out, ask.kind, found, single, args)?;
+        }
+        out.finish()?;
+        Ok(if failed { Outcome::Failed } else { Outcome::Done })
+    })
+}
+
+fn asks(args: &GetArgs) -> Result<Option<Vec<Ask>>> {
+    let Some(words) = &args.kind else {
+        let mut asks = Vec::new();
+        for loaded in load(&args.files)? {
+            let (Some(kind), Some(name)) = (loaded.kind, loaded.name()) else {
+                check::tell(&[loaded]);
+                return Ok(None);
+            };
+            let namespace = loaded.namespace().map(str::to_owned);
+            asks.push(Ask {
+                kind,
+                namespace: namespace.or_else(|| args.namespace.clone()),
+                names: vec![name.to_owned()],
+            });
+        }
+        return Ok(Some(asks));
+    };
+    let ask = |word: &str| {
+        Ok(Ask { kind: kind(word)?, namespace: args.namespace.clone(), names: args.names.clone() })
+    };
+    words.split(',').map(ask).collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// The objects, and the names of those that do not exist.
+async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)> {
+    let Ask { kind, namespace, names } = ask;
+    let namespace = namespace.as_deref();
+    if !names.is_empty() && matches!(kind.source, Source::Stored | Source::Kubernetes) {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            match cluster.send(Method::GET, &path(kind, namespace, Some(name)), None).await? {
+                Some(object) => found.push(object),
+                None => missing.push(name.clone()),
+            }
+        }
+        return Ok((found, missing));
+    }
+    let mut all = match kind.source {
+        Source::Stored | Source::Kubernetes => {
+            match cluster.list(&path(kind, namespace, None)).await? {
+                Some(all) => all,
+                None => bail!("the server does not serve {}", kind.plural),
+            }
+        }
+        Source::Node => nodes(cluster).await?,
+        Source::Pod => workloads(cluster, namespace).await?,
+        Source::Namespace => profiles(cluster).await?,
+    };
+    for object in &mut all {
+        object["apiVersion"] = kind.api_version().into(); // items of lists lack them
+        object["kind"] = kind.kind.into();
+    }
+    let name_of = |object: &Value| cell(object, ".metadata.name");
+    let missing = names.iter().filter(|n| !all.iter().any(|o| name_of(o) == **n)).cloned();
+    let missing = missing.collect();
+    if !names.is_empty() {
+        all.retain(|object| names.contains(&name_of(object)));
+    }
+    Ok((all, missing))
+}
+
+async fn core<T: serde::de::DeserializeOwned>(cluster: &Cluster, path: &str) -> Result<Vec<T>> {
+    let all = cluster.list(path).await?.unwrap_or_default();
+    all.into_iter().map(|o| Ok(serde_json::from_value(o)?)).collect()
+}
+
+async fn nodes(cluster: &Cluster) -> Result<Vec<Value>> {
+    let nodes = core::<k8s_openapi::api::core::v1::Node>(cluster, "/api/v1/nodes").await?;
+    nodes.iter().map(|n| Ok(serde_json::to_value(convert::node_view(n))?)).collect()
+}
+
+async fn workloads(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Value>> {
+    let path = match namespace {
+        Some(namespace) => format!("/api/v1/namespaces/{namespace}/pods"),
+        None => "/api/v1/pods".to_owned(),
+    };
+    let mut all = Vec::new();
+    for pod in core::<k8s_openapi::api::core::v1::Pod>(cluster, &path).await? {
+        match convert::workload_view(&pod, "cali") {
+            Ok(Some(view)) => all.push(serde_json::to_value(view)?),
+            Ok(None) => (),
+            Err(e) => {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                print::complain(&format!("Pod {name}: {e}"));
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn profiles(cluster: &Cluster) -> Result<Vec<Value>> {
+    use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+    let mut all = vec![convert::default_allow_profile()];
+    let namespaces = core::<Namespace>(cluster, "/api/v1/namespaces").await?;
+    all.extend(namespaces.iter().map(convert::namespace_profile));
+    let accounts = core::<ServiceAccount>(cluster, "/api/v1/serviceaccounts").await?;
+    all.extend(accounts.iter().map(convert::service_account_profile));
+    let view =
+        |(name, profile): &(_, _)| Ok(serde_json::to_value(convert::profile_view(name, profile))?);
+    all.iter().map(view).collect()
+}
+
+/// Takes away what only this cluster knows.
+fn strip(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for key in [
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+            "generation",
+            "managedFields",
+            "selfLink",
+        ] {
+            metadata.remove(key);
+        }
+    }
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+}
+
+fn show(
+    out: &mut Out,
+    kind: &Kind,
+    mut found: Vec<Value>,
+    single: bool,
+    args: &GetArgs,
+) -> Result<()> {
+    match args.output {
+        GetOutput::Ps | GetOutput::Wide => out.table(&table(kind, &found, args)),
+        GetOutput::Name => {
+            for object in &found {
+                let name = cell(object, ".metadata.name");
+                out.line(&format!("{}.{}/{name}", kind.singular, kind.group))?;
+            }
+            Ok(())
+        }
+        GetOutput::Yaml | GetOutput::Json => {
+            let value = if single {
+                found.remove(0)
+            } else {
+                json!({
+                    "apiVersion": kind.api_version(),
+                    "kind": format!("{}List", kind.kind),
+                    "metadata": {},
+                    "items": found,
+                })
+            };
+            if args.output == GetOutput::Yaml { out.yaml(&value) } else { out.json(&value) }
+        }
+    }
+}
+
+fn table(kind: &Kind, found: &[Value], args: &GetArgs) -> Table {
+    let wide = args.output == GetOutput::Wide;
+    let columns: Vec<_> = kind.columns.iter().filter(|c| wide || !c.wide).collect();
+    let namespaced = kind.namespaced && args.all_namespaces;
+    let mut headings = Vec::new();
+    if namespaced {
+        headings.push("NAMESPACE".to_owned());
+    }
+    // A workload is known by its pod; its own name is made up.
+    let own_name = kind.source != Source::Pod || wide;
+    if own_name {
+        headings.push("NAME".to_owned());
+    }
+    headings.extend(columns.iter().map(|c| c.name.to_uppercase()));
+    let mut table = Table::new(headings);
+    for object in found {
+        let mut row = Vec::new();
+        if namespaced {
+            row.push(cell(object, ".metadata.namespace"));
+        }
+        if own_name {
+            row.push(cell(object, ".metadata.name"));
+        }
+        row.extend(columns.iter().map(|c| cell(object, c.path)));
+        table.row(row);
+    }
+    table
+}

@@ -1,0 +1,73 @@
+//! `node status`: asks the agent of this node.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::args::{NodeStatusArgs, ResultOutput};
+use crate::print::{Out, Table, cell, complain};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) fn status(args: &NodeStatusArgs) -> Result<Outcome> {
+    let status = fetch(&args.host, args.port).with_context(|| {
+        format!("no agent answers on {}:{} (is calico-node running here?)", args.host, args.port)
+    })?;
+    let mut out = Out::new();
+    if args.output == ResultOutput::Json {
+        out.line(&status.to_string())?;
+    } else {
+        show(&status, &mut out)?;
+    }
+    out.finish()?;
+    let well = status["live"] == true && status["ready"] == true;
+    Ok(if well { Outcome::Done } else { Outcome::Failed })
+}
+
+fn fetch(host: &str, port: u16) -> Result<Value> {
+    let address = (host, port).to_socket_addrs()?.next().context("no such host")?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /status HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(64 << 20).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is no HTTP")?;
+    let code = head.split(' ').nth(1).unwrap_or_default();
+    if code != "200" {
+        bail!("the answer is {}", head.lines().next().unwrap_or_default());
+    }
+    serde_json::from_str(body).context("the answer is no JSON")
+}
+
+fn show(status: &Value, out: &mut Out) -> Result<()> {
+    let yes = |key: &str| if status[key] == true { "yes" } else { "no" };
+    let mut table = Table::new(["NODE", "VERSION", "LIVE", "READY", "IN SYNC", "DATASTORE"]);
+    let datastore = if status["datastore"]["connected"] == true { "connected" } else { "failing" };
+    table.row([
+        &cell(status, ".node"),
+        &cell(status, ".version"),
+        yes("live"),
+        yes("ready"),
+        yes("inSync"),
+        datastore,
+    ]);
+    out.line(&table.boxed())?;
+    if let Some(components) = status["components"].as_array().filter(|c| !c.is_empty()) {
+        let mut table = Table::new(["COMPONENT", "LIVE", "READY", "DETAIL"]);
+        for component in components {
+            let of = |path| cell(component, path);
+            table.row([of(".name"), of(".live"), of(".ready"), of(".detail")]);
+        }
+        out.line(&table.boxed())?;
+    }
+    for refused in status["refused"].as_array().into_iter().flatten() {
+        let line = format!("{}: {}", cell(refused, ".object"), cell(refused, ".reasons"));
+        complain(&format!("not programmed, denied instead: {line}"));
+    }
+    out.line("BGP: not there yet; routes between nodes are programmed by the agent.")
+}
