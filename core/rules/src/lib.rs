@@ -36,4 +36,3 @@ pub use config::RulesConfig;
 pub use engine::Rules;
 pub use object::{Chain, Key, Match, Name, Rule, Set, SetSpec, Statement, Verdict};
 pub use table::{Changes, SetChange, Table, Tables};
-

@@ -1,1 +1,31 @@
 //! The nf_tables netlink codec and driver.
+//!
+//! What goes in: the wanted tables of [`rules::Rules`]. What comes out: the tables `calico` of the
+//! families `ip` and `ip6` in the kernel of the calling thread's network namespace, written by one
+//! transaction per apply, and a [`Report`] of what the kernel refused.
+//!
+//! Invariants:
+//! * Only tables called `calico` are touched, and no command is executed.
+//! * A restart adopts what is there: equal chains, sets and elements are not written, so that
+//!   nothing is ever flushed (laws 3 and 4).
+//! * One refused object does not stop the rest: its chain drops everything instead, and it is
+//!   offered again later (law 6).
+//! * What others do to our tables is noticed and repaired; read-backs come at most once a second.
+//!
+//! Deliberately absent: what the rules mean (`core/rules`); flow tables, counters as objects.
+//!
+//! Start reading at [`NftDriver::apply`], then `plan`, `batch` and `encode`.
+#![allow(unsafe_code, reason = "system calls on the netlink socket; each has a SAFETY sentence")]
+
+mod batch;
+mod decode;
+mod driver;
+mod encode;
+mod expr;
+mod monitor;
+mod plan;
+mod socket;
+mod wire;
+
+pub use decode::read_anything;
+pub use driver::{NftDriver, NftError, RefusedObject, Report};

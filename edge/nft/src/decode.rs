@@ -1,0 +1,130 @@
+//! What the kernel says about our table, believed only as far as it parses.
+
+use std::collections::BTreeMap;
+
+use crate::encode::{DIGEST, Header, RawElement, TABLE, set_flag};
+use crate::wire::{Attributes, Message, msg};
+
+/// A base chain's hook, priority and type, as read.
+pub(crate) type ReadBase = (u32, i32, String);
+
+/// A chain as read: its hook, and what its rules carry as fingerprints (`None`: not ours).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadChain {
+    pub(crate) base: Option<ReadBase>,
+    pub(crate) rules: Vec<Option<u64>>,
+}
+
+/// One family's table as read, without elements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Observed {
+    pub(crate) table: bool,
+    pub(crate) chains: BTreeMap<String, ReadChain>,
+    pub(crate) sets: BTreeMap<String, Header>,
+}
+
+impl Observed {
+    /// Takes one message of a dump of tables, chains, rules or sets.
+    pub(crate) fn take(&mut self, message: &Message<'_>) {
+        let all = message.attributes();
+        if all.text(1) != Some(TABLE) {
+            return;
+        }
+        match message.number() {
+            Some(msg::NEW_TABLE) => self.table = true,
+            Some(msg::NEW_CHAIN) => {
+                if let Some(name) = all.text(3) {
+                    self.chains.entry(name.to_owned()).or_default().base = base(&all);
+                }
+            }
+            Some(msg::NEW_RULE) => {
+                if let Some(chain) = all.text(2) {
+                    let rules = &mut self.chains.entry(chain.to_owned()).or_default().rules;
+                    rules.push(digest(all.get(7).unwrap_or_default()));
+                }
+            }
+            Some(msg::NEW_SET) => {
+                if let (Some(name), Some(header)) = (all.text(2), header(&all))
+                    && header.flags & set_flag::ANONYMOUS == 0
+                {
+                    self.sets.insert(name.to_owned(), header);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn base(all: &Attributes<'_>) -> Option<ReadBase> {
+    all.get(4)?;
+    let hook = all.nested(4);
+    Some((hook.be32(1)?, hook.be32(2)? as i32, all.text(7)?.to_owned()))
+}
+
+fn header(all: &Attributes<'_>) -> Option<Header> {
+    Some(Header {
+        flags: all.be32(3)?,
+        key_type: all.be32(4)?,
+        key_length: all.be32(5)?,
+        size: all.nested(9).be32(1).unwrap_or(0),
+    })
+}
+
+/// The fingerprint in a rule's user data.
+pub(crate) fn digest(mut data: &[u8]) -> Option<u64> {
+    while let [kind, length, rest @ ..] = data {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == DIGEST {
+            return Some(u64::from_be_bytes(value.try_into().ok()?));
+        }
+        data = &rest[usize::from(*length)..];
+    }
+    None
+}
+
+/// The elements in one message of a dump of elements.
+pub(crate) fn elements(message: &Message<'_>) -> Vec<RawElement> {
+    let list = message.attributes().nested(3);
+    list.filter_map(|(_, bytes)| element(&Attributes(bytes))).collect()
+}
+
+fn element(all: &Attributes<'_>) -> Option<RawElement> {
+    let key = all.nested(1).get(1)?.to_vec();
+    let end = all.be32(3).unwrap_or(0) & 1 != 0;
+    let data = all.nested(2);
+    let verdict = data.get(2).map(|v| Attributes(v));
+    let verdict =
+        verdict.and_then(|v| Some((v.be32(1)? as i32, v.text(2).unwrap_or_default().to_owned())));
+    Some(RawElement { key, end, verdict })
+}
+
+/// Reads anything as if it came from the kernel: for the fuzz target.
+pub fn read_anything(bytes: &[u8]) {
+    let mut observed = Observed::default();
+    for message in crate::wire::Messages(bytes) {
+        observed.take(&message);
+        drop(elements(&message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Neither noise nor a cut message makes the reader fail.
+        #[test]
+        fn noise_is_harmless(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            read_anything(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_found_behind_a_comment() {
+        let data = [&[0, 2, b'x', 0, DIGEST, 8][..], &7u64.to_be_bytes()].concat();
+        assert_eq!(digest(&data), Some(7));
+        assert_eq!(digest(&data[..10]), None, "cut");
+        assert_eq!(digest(&[0, 2, b'x', 0]), None, "only a comment");
+    }
+}

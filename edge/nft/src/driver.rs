@@ -1,0 +1,437 @@
+//! The driver: makes the kernel's tables what is wanted, and keeps them so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use model::{InSync, IpVersion};
+use rules::object::{Name, OnRefusal};
+use rules::{Changes, Rules};
+
+use crate::batch::{Batch, Object};
+use crate::decode::{Observed, elements};
+use crate::encode::{Header, RawElement, TABLE, family, raw_elements};
+use crate::monitor::{Drift, Monitor};
+use crate::plan::{ElementChange, Known, Plan, Refused, effective, fingerprint};
+use crate::socket::{Refusal, Socket};
+use crate::wire::msg;
+
+/// Our table is read back at most this often, whatever others do to it.
+const READ_BACK_EVERY: Duration = Duration::from_secs(1);
+/// What the kernel refused is offered again this often.
+const RETRY_EVERY: Duration = Duration::from_secs(30);
+/// Times that a transaction is built again without the objects refused so far.
+const ATTEMPTS: u32 = 16;
+
+/// Why nothing could be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// The socket to the kernel failed.
+    #[error("nf_tables socket: {0}")]
+    Socket(#[from] io::Error),
+    /// Something that must not be left out is refused: the kernel keeps what it has.
+    #[error("the kernel refuses {object}: {error}")]
+    Needed {
+        /// The object.
+        object: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The tables changed while they were read, again and again.
+    #[error("tables changed {0} times while being read")]
+    DumpInterrupted(u32),
+}
+
+/// An object that is in force in its fail-closed form, or left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedObject {
+    /// Family and name, for example `ip chain pi-np.default.web (ingress NetworkPolicy default/web)`.
+    pub object: String,
+    /// Why.
+    pub error: String,
+}
+
+/// What an apply achieved.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Something was written.
+    pub changed: bool,
+    /// Everything that is refused now, not only what this apply tried.
+    pub refused: Vec<RefusedObject>,
+    /// Call again after this time: a read-back or a retry is due then.
+    pub again_in: Option<Duration>,
+}
+
+/// Programs the tables `calico` of both families.
+#[derive(Debug)]
+pub struct NftDriver {
+    socket: Socket,
+    monitor: Monitor,
+    known: BTreeMap<IpVersion, Known>,
+    refused: BTreeMap<IpVersion, Refused>,
+    drift: Drift,
+    swept: bool,
+    /// Families whose table of an earlier run stays as it is until the snapshot is complete.
+    held: BTreeSet<IpVersion>,
+    last_read: Option<Instant>,
+    retry_at: Option<Instant>,
+}
+
+/// One family's part of an apply.
+struct Part {
+    version: IpVersion,
+    plan: Plan,
+    /// Chains that exist before the transaction.
+    chains: BTreeSet<String>,
+}
+
+impl NftDriver {
+    /// In the network namespace of the calling thread. Reads nothing yet.
+    pub fn open() -> Result<Self, NftError> {
+        let socket = Socket::open()?;
+        let monitor = Monitor::open(socket.port())?;
+        Ok(Self {
+            socket,
+            monitor,
+            known: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            drift: Drift::everything(),
+            swept: false,
+            held: BTreeSet::new(),
+            last_read: None,
+            retry_at: None,
+        })
+    }
+
+    /// Readable when someone changed tables; then call [`Self::drain_events`].
+    pub fn event_fd(&self) -> BorrowedFd<'_> {
+        self.monitor.as_fd()
+    }
+
+    /// Takes in what others did; true if they touched our table, so that an apply is due.
+    pub fn drain_events(&mut self) -> Result<bool, NftError> {
+        self.monitor.drain(&mut self.drift)?;
+        Ok(!self.drift.is_empty())
+    }
+
+    /// Makes the kernel what `rules` want, in one transaction. Without the witness, a table that an
+    /// earlier run left stays in force as it is, untouched (law 3).
+    ///
+    /// # Errors
+    /// Nothing was changed then; the next apply reads the tables back and tries again.
+    pub fn apply(&mut self, rules: &mut Rules, sync: Option<&InSync>) -> Result<Report, NftError> {
+        self.monitor.drain(&mut self.drift)?;
+        let done = self.apply_once(rules, sync, Instant::now());
+        if done.is_err() {
+            self.drift = Drift::everything();
+            self.last_read = None;
+        }
+        done
+    }
+
+    fn apply_once(
+        &mut self,
+        rules: &mut Rules,
+        sync: Option<&InSync>,
+        now: Instant,
+    ) -> Result<Report, NftError> {
+        if sync.is_some() && !self.swept {
+            self.drift = Drift::everything();
+            self.last_read = None;
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.refused.clear();
+            self.retry_at = None;
+            self.drift = Drift::everything();
+        }
+        let next_read = self.last_read.map(|at| at + READ_BACK_EVERY);
+        let read = !self.drift.is_empty() && next_read.is_none_or(|at| at <= now);
+        let mut parts = Vec::new();
+        for version in rules.families().to_vec() {
+            let changes = rules.tables_mut().of_mut(version).take_changes();
+            self.forgive(version, &changes);
+            if read {
+                parts.extend(self.read_part(version, rules, sync)?);
+            } else if !self.held.contains(&version) {
+                parts.push(self.changed_part(version, rules, &changes));
+            }
+        }
+        if read {
+            self.last_read = Some(now);
+            self.drift = Drift::default();
+            self.swept |= sync.is_some();
+        }
+        let changed = self.write(rules, &mut parts)?;
+        let refused = self.report(rules);
+        if !refused.is_empty() && self.retry_at.is_none() {
+            self.retry_at = Some(now + RETRY_EVERY);
+        }
+        let due = if self.drift.is_empty() { None } else { next_read };
+        let again = due.into_iter().chain(self.retry_at).min();
+        let again_in = again.map(|at| at.saturating_duration_since(now));
+        Ok(Report { changed, refused, again_in })
+    }
+
+    /// A changed object gets a new chance.
+    fn forgive(&mut self, version: IpVersion, changes: &Changes) {
+        let refused = self.refused.entry(version).or_default();
+        refused.closed.retain(|name, _| !changes.chains.contains(name));
+        refused.omitted.retain(|(name, _), _| !changes.chains.contains(name));
+    }
+
+    fn changed_part(&self, version: IpVersion, rules: &Rules, changes: &Changes) -> Part {
+        let (none, refused_none) = (Known::default(), Refused::default());
+        let known = self.known.get(&version).unwrap_or(&none);
+        let refused = self.refused.get(&version).unwrap_or(&refused_none);
+        let table = rules.tables().of(version);
+        let mut plan = if known.table {
+            Plan::changes(table, known, changes)
+        } else {
+            Plan::fresh(table, false)
+        };
+        plan.put_chains.retain(|name| {
+            let wanted = fingerprint(&effective(name, &table.chains()[name], refused));
+            known.chains.get(&**name) != Some(&wanted)
+        });
+        // A set that was removed and made again between two looks.
+        plan.replace |= plan.put_sets.iter().any(|name| known.sets.contains_key(&**name));
+        if plan.replace {
+            plan = Plan::fresh(table, true);
+        }
+        Part { version, plan, chains: known.chains.keys().cloned().collect() }
+    }
+
+    /// Reads a family back and compares; nothing to do for a table that must not be touched yet.
+    fn read_part(
+        &mut self,
+        version: IpVersion,
+        rules: &Rules,
+        sync: Option<&InSync>,
+    ) -> Result<Option<Part>, NftError> {
+        let observed = self.observe(version)?;
+        let untouched = sync.is_none() && !self.swept && !self.known.contains_key(&version);
+        if untouched && observed.chains.contains_key("filter-forward") {
+            self.held.insert(version);
+            return Ok(None);
+        }
+        self.held.remove(&version);
+        let table = rules.tables().of(version);
+        let refused = self.refused.entry(version).or_default().clone();
+        let sweep = sync.is_some() || self.swept;
+        let mut plan = Plan::difference(table, (version, &observed), &refused, sweep);
+        if !plan.replace {
+            let trusted = self.known.contains_key(&version);
+            for (name, set) in table.sets() {
+                let exists = observed.sets.contains_key(&**name);
+                if !exists || (trusted && !self.drift.touches(version, name)) {
+                    continue;
+                }
+                let there = self.elements(version, name)?;
+                let raw = set.elements.iter();
+                let wanted: BTreeSet<RawElement> =
+                    raw.flat_map(|(k, e)| raw_elements(k, e.as_ref())).collect();
+                let add: Vec<_> = wanted.difference(&there).cloned().collect();
+                let mut del: Vec<_> = there.difference(&wanted).cloned().collect();
+                // A verdict that changed is a removal too; what only lacks one must be spared.
+                if !sweep {
+                    let keys: BTreeSet<_> = add.iter().map(|e| (&e.key, e.end)).collect();
+                    del.retain(|e| keys.contains(&(&e.key, e.end)));
+                }
+                if !add.is_empty() || !del.is_empty() {
+                    plan.elements.insert(name.clone(), ElementChange { add, del });
+                }
+            }
+        }
+        let known = Known {
+            table: observed.table,
+            chains: observed.chains.keys().map(|n| (n.clone(), 0)).collect(),
+            sets: observed.sets.clone(),
+        };
+        let chains = known.chains.keys().cloned().collect();
+        self.known.insert(version, known);
+        let known = self.known.get_mut(&version).expect("inserted above");
+        for (name, chain) in table.chains() {
+            let unchanged = !plan.put_chains.contains(name) && !plan.replace;
+            if let (true, Some(print)) = (unchanged, known.chains.get_mut(&**name)) {
+                *print = fingerprint(&effective(name, chain, &refused));
+            }
+        }
+        Ok(Some(Part { version, plan, chains }))
+    }
+
+    fn observe(&mut self, version: IpVersion) -> Result<Observed, NftError> {
+        for _ in 0..ATTEMPTS {
+            let (mut observed, mut whole) = (Observed::default(), true);
+            for number in [msg::GET_TABLE, msg::GET_CHAIN, msg::GET_RULE, msg::GET_SET] {
+                let filter = number != msg::GET_TABLE;
+                whole &= self.socket.dump(
+                    number,
+                    family(version),
+                    |out| {
+                        if filter {
+                            out.text(1, TABLE);
+                        }
+                    },
+                    |message| observed.take(&message),
+                )?;
+            }
+            if whole {
+                return Ok(observed);
+            }
+        }
+        Err(NftError::DumpInterrupted(ATTEMPTS))
+    }
+
+    fn elements(
+        &mut self,
+        version: IpVersion,
+        set: &Name,
+    ) -> Result<BTreeSet<RawElement>, NftError> {
+        for _ in 0..ATTEMPTS {
+            let mut found = BTreeSet::new();
+            let whole = self.socket.dump(
+                msg::GET_ELEMENT,
+                family(version),
+                |out| {
+                    out.text(1, TABLE);
+                    out.text(2, set);
+                },
+                |message| found.extend(elements(&message)),
+            )?;
+            if whole {
+                return Ok(found);
+            }
+        }
+        Err(NftError::DumpInterrupted(ATTEMPTS))
+    }
+
+    /// Sends the transaction; what is refused is closed or left out, and the rest sent again.
+    fn write(&mut self, rules: &Rules, parts: &mut [Part]) -> Result<bool, NftError> {
+        for _ in 0..ATTEMPTS {
+            if parts.iter().all(|p| p.plan.is_empty()) {
+                return Ok(false);
+            }
+            let mut batch = Batch::new(self.socket.next_seq());
+            for part in parts.iter().filter(|p| !p.plan.is_empty()) {
+                let refused = self.refused.entry(part.version).or_default();
+                let table = rules.tables().of(part.version);
+                batch.add(part.version, &part.plan, table, &part.chains, refused);
+            }
+            let (bytes, last) = batch.finish();
+            let refusals = self.socket.transact(bytes)?;
+            while self.socket.next_seq() != last {}
+            if refusals.is_empty() {
+                parts.iter().for_each(|part| self.learn(rules, part));
+                return Ok(true);
+            }
+            for refusal in refusals {
+                self.refuse(rules, parts, &batch, refusal)?;
+            }
+        }
+        let error = io::Error::other("still refused without what was refused before");
+        Err(NftError::Needed { object: "the transaction".to_owned(), error })
+    }
+
+    fn refuse(
+        &mut self,
+        rules: &Rules,
+        parts: &mut [Part],
+        batch: &Batch,
+        refusal: Refusal,
+    ) -> Result<(), NftError> {
+        let Refusal { seq, error } = refusal;
+        let object = batch.object(seq).cloned().unwrap_or(Object::Frame);
+        let why = error.to_string();
+        let needed = |object: String, error| Err(NftError::Needed { object, error });
+        match object {
+            Object::Rule(version, name, index) => {
+                let chain = &rules.tables().of(version).chains()[&name];
+                let refused = self.refused.entry(version).or_default();
+                if chain.on_refusal == OnRefusal::Close {
+                    let again = refused.closed.insert(name.clone(), why).is_some();
+                    tracing::warn!(chain = &*name, error = %error, again, "closed: kernel refuses it");
+                } else if chain.rules.get(index).is_some_and(|r| r.optional) {
+                    refused.omitted.insert((name, index), why);
+                } else {
+                    return needed(format!("rule {index} of chain {name}"), error);
+                }
+            }
+            Object::Set(version, name) | Object::Elements(version, name) => {
+                let table = rules.tables().of(version);
+                let uses = |c: &rules::Chain| c.sets().any(|s| *s == name);
+                let users = table.chains().iter().filter(|(_, c)| uses(c));
+                let part = parts.iter_mut().find(|p| p.version == version);
+                let Some(part) = part.filter(|_| table.sets().contains_key(&name)) else {
+                    return needed(format!("set {name}"), error);
+                };
+                for (user, chain) in users {
+                    if chain.on_refusal != OnRefusal::Close || is_dispatch(user) {
+                        return needed(format!("set {name}"), error);
+                    }
+                    part.plan.put_chains.insert(user.clone());
+                }
+                tracing::warn!(set = &*name, error = %error, "left out: kernel refuses it");
+                self.refused.entry(version).or_default().sets.insert(name, why);
+            }
+            Object::Chain(_, name) => return needed(format!("chain {name}"), error),
+            Object::Table(_) | Object::Frame => return needed("the table".to_owned(), error),
+        }
+        Ok(())
+    }
+
+    /// After a transaction: the plan is in the kernel.
+    fn learn(&mut self, rules: &Rules, part: &Part) {
+        let table = rules.tables().of(part.version);
+        let refused = self.refused.entry(part.version).or_default();
+        let known = self.known.entry(part.version).or_default();
+        if part.plan.replace {
+            *known = Known::default();
+        }
+        known.table |= !part.plan.is_empty();
+        for name in &part.plan.put_chains {
+            let print = fingerprint(&effective(name, &table.chains()[name], refused));
+            known.chains.insert(name.to_string(), print);
+        }
+        for name in part.plan.put_sets.iter().filter(|n| !refused.sets.contains_key(*n)) {
+            let header = Header::of(&table.sets()[name].spec, part.version);
+            known.sets.insert(name.to_string(), header);
+        }
+        known.chains.retain(|name, _| !part.plan.del_chains.contains(name.as_str()));
+        known.sets.retain(|name, _| !part.plan.del_sets.contains(name.as_str()));
+    }
+
+    fn report(&self, rules: &Rules) -> Vec<RefusedObject> {
+        let mut all = Vec::new();
+        for (version, refused) in &self.refused {
+            let family = match version {
+                IpVersion::V4 => "ip",
+                IpVersion::V6 => "ip6",
+            };
+            let chains = rules.tables().of(*version).chains();
+            let comment = |name: &Name| {
+                let comment = chains.get(name).and_then(|c| c.comment.clone());
+                comment.map(|c| format!(" ({c})")).unwrap_or_default()
+            };
+            let mut add = |object: String, error: &String| {
+                all.push(RefusedObject { object, error: error.clone() });
+            };
+            for (name, error) in &refused.closed {
+                add(format!("{family} chain {name}{}", comment(name)), error);
+            }
+            for ((name, index), error) in &refused.omitted {
+                add(format!("{family} rule {index} of chain {name}"), error);
+            }
+            for (name, error) in &refused.sets {
+                add(format!("{family} set {name}"), error);
+            }
+        }
+        all
+    }
+}
+
+/// Chains that every endpoint goes through: closing one would close them all.
+fn is_dispatch(name: &Name) -> bool {
+    matches!(&**name, "from-pod" | "to-pod" | "pod-to-host" | "unknown-source")
+        || name.ends_with("-hook")
+}

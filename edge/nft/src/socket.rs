@@ -1,0 +1,203 @@
+//! A netlink socket for nf_tables.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::wire::{Buffer, Message, Messages, flag, msg, u32_at};
+
+const NETLINK_ERROR: u16 = 2;
+const NETLINK_DONE: u16 = 3;
+/// Multicast group of nf_tables.
+const GROUP: libc::c_int = 7;
+const RECEIVE: usize = 1 << 16;
+
+/// A message of a batch that the kernel refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) seq: u32,
+    pub(crate) error: io::Error,
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    port: u32,
+    sendable: usize,
+    seq: u32,
+}
+
+impl Socket {
+    /// In the network namespace of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers; the result is checked before it is used.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is a new descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut socket = Self { fd, port: 0, sendable: 0, seq: 0 };
+        socket.port = socket.bind()?;
+        // Errors come without a copy of the refused message.
+        socket.option(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
+        socket.option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 8 << 20)?;
+        Ok(socket)
+    }
+
+    /// Hears of every change in this namespace; never waits.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let socket = Self::open()?;
+        socket.option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, GROUP)?;
+        Ok(socket)
+    }
+
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    fn bind(&self) -> io::Result<u32> {
+        // SAFETY: sockaddr_nl is plain data, for which zeros are valid.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        let pointer = (&raw mut address).cast::<libc::sockaddr>();
+        // SAFETY: `pointer` and `length` describe `address`, which lives beyond both calls.
+        let done = unsafe {
+            libc::bind(self.fd.as_raw_fd(), pointer, length) == 0
+                && libc::getsockname(self.fd.as_raw_fd(), pointer, &raw mut length) == 0
+        };
+        if done { Ok(address.nl_pid) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        let pointer = (&raw const value).cast();
+        // SAFETY: `pointer` and `length` describe `value`, which lives beyond the call.
+        let done = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, pointer, length) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// A number that the last ones were not.
+    pub(crate) fn next_seq(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1);
+        self.seq
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > self.sendable {
+            let room = (bytes.len() + 4_096).max(1 << 18);
+            self.option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, room as libc::c_int)?;
+            self.sendable = bytes.len().max((1 << 18) - 4_096);
+        }
+        // SAFETY: pointer and length describe `bytes`.
+        let sent = unsafe {
+            libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
+        };
+        match usize::try_from(sent) {
+            Ok(n) if n == bytes.len() => Ok(()),
+            Ok(n) => Err(io::Error::other(format!("sent {n} of {} bytes", bytes.len()))),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// `None` if nothing is there (only without waiting).
+    fn receive<'a>(&self, into: &'a mut [u8], wait: bool) -> io::Result<Option<&'a [u8]>> {
+        let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+        // SAFETY: pointer and length describe `into`.
+        let got =
+            unsafe { libc::recv(self.fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), flags) };
+        match usize::try_from(got) {
+            Ok(n) => Ok(Some(&into[..n])),
+            Err(_) => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                e => Err(e),
+            },
+        }
+    }
+
+    /// Sends a transaction. The kernel works on it within the call, so its answers are there
+    /// afterwards; none means that all was done.
+    pub(crate) fn transact(&mut self, bytes: &[u8]) -> io::Result<Vec<Refusal>> {
+        self.send(bytes)?;
+        let mut refusals = Vec::new();
+        let mut room = vec![0; RECEIVE];
+        loop {
+            match self.receive(&mut room, false) {
+                Ok(None) => return Ok(refusals),
+                Ok(Some(datagram)) => refusals.extend(Messages(datagram).filter_map(refusal)),
+                // More refusals than fit: those that did are worked on first.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) && !refusals.is_empty() => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Sends a dump request and hands over each message of the answer; false if the answer is not
+    /// of one moment. An object that does not exist is an empty answer.
+    pub(crate) fn dump(
+        &mut self,
+        number: u8,
+        family: u8,
+        fill: impl FnOnce(&mut Buffer),
+        mut each: impl FnMut(Message<'_>),
+    ) -> io::Result<bool> {
+        let mut request = Buffer::default();
+        let seq = self.next_seq();
+        request.begin(number, flag::DUMP, family, seq);
+        fill(&mut request);
+        request.end();
+        self.send(&request.bytes)?;
+        let (mut room, mut whole) = (vec![0; RECEIVE], true);
+        loop {
+            let datagram = self.receive(&mut room, true)?.unwrap_or_default();
+            for message in Messages(datagram).filter(|m| m.seq == seq) {
+                whole &= message.flags & flag::DUMP_INTERRUPTED == 0;
+                match message.kind {
+                    NETLINK_DONE => return Ok(whole),
+                    NETLINK_ERROR => match refusal(message) {
+                        Some(r) if r.error.raw_os_error() == Some(libc::ENOENT) => {
+                            return Ok(whole);
+                        }
+                        Some(r) => return Err(r.error),
+                        None => return Ok(whole),
+                    },
+                    _ => each(message),
+                }
+            }
+        }
+    }
+
+    /// Hands over every message that is waiting; false if some were lost.
+    pub(crate) fn drain(&self, mut each: impl FnMut(Message<'_>)) -> io::Result<bool> {
+        let (mut room, mut whole) = (vec![0; RECEIVE], true);
+        loop {
+            match self.receive(&mut room, false) {
+                Ok(None) => return Ok(whole),
+                Ok(Some(datagram)) => Messages(datagram).for_each(&mut each),
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => whole = false,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn refusal(message: Message<'_>) -> Option<Refusal> {
+    if message.kind != NETLINK_ERROR {
+        return None;
+    }
+    let code = u32_at(message.body, 0)? as i32;
+    let error = io::Error::from_raw_os_error(-code);
+    (code != 0).then_some(Refusal { seq: message.seq, error })
+}
+
+/// Numbers of the messages that tell of changed elements.
+pub(crate) fn is_element(number: u8) -> bool {
+    matches!(number, msg::NEW_ELEMENT | msg::DEL_ELEMENT)
+}

@@ -1,0 +1,60 @@
+//! What the kernel makes of the tables.
+
+mod scenario;
+
+use std::fs;
+use std::path::PathBuf;
+
+use model::InSync;
+use model::output::Output;
+use nft::NftDriver;
+use rules::{Rules, RulesConfig};
+use scenario::Scenario;
+use testkit::{in_netns, out};
+
+fn program(config: RulesConfig, outputs: &[Output]) -> (Rules, NftDriver) {
+    let mut rules = Rules::new(config);
+    rules.apply(outputs);
+    let mut driver = NftDriver::open().unwrap();
+    let report = driver.apply(&mut rules, Some(&InSync::for_tests())).unwrap();
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    (rules, driver)
+}
+
+/// Compares what `nft` prints with a stored text. `BLESS=1` stores it anew, for a person to read.
+fn golden(name: &str, outputs: &[Output]) {
+    golden_with(name, RulesConfig::default(), outputs);
+}
+
+fn golden_with(name: &str, config: RulesConfig, outputs: &[Output]) {
+    let text = in_netns(|| {
+        let _kept = program(config, outputs);
+        out("nft -s list ruleset")
+    });
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/golden", name].iter().collect();
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let stored = fs::read_to_string(&path).unwrap();
+    assert_eq!(text, stored, "{}", path.display());
+}
+
+#[test]
+fn golden_empty() {
+    golden("empty.nft", &[]);
+}
+
+#[test]
+fn golden_pods_and_policies() {
+    golden("pods.nft", &Scenario::two_pods().outputs());
+}
+
+#[test]
+fn golden_every_rule_field() {
+    golden("fields.nft", &Scenario::every_field().outputs());
+}
+
+#[test]
+fn golden_hosts_and_pools() {
+    golden("hosts.nft", &Scenario::hosts().outputs());
+}
