@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use ipnet::IpNet;
+use netlink::link::{self, VethPair};
 use netlink::route::{Hop, MAIN_TABLE, Proto};
 use netlink::{Alias, Route, Socket, Wire, route, wire_pod};
 
@@ -16,7 +17,24 @@ fn wire(c: &mut Criterion) {
     let addresses: [IpAddr; 2] =
         ["10.65.0.2".parse().expect("v4"), "fd00:65::2".parse().expect("v6")];
     let mut number = 0;
-    for (what, addresses) in [("wire_pod/v4", &addresses[..1]), ("wire_pod/dual", &addresses)] {
+    let crowd = testkit::Netns::new();
+    for (what, addresses, standing) in [
+        ("wire_pod/v4", &addresses[..1], 0),
+        ("wire_pod/dual", &addresses, 0),
+        ("wire_pod/dual_beside_1000", &addresses, 1000),
+    ] {
+        // The other ends of those that stand there already share one namespace.
+        for n in 0..standing {
+            let pair = VethPair {
+                name: &format!("calif{n:010x}").parse().expect("name"),
+                mac: Some(netlink::wire::HOST_MAC),
+                peer_name: &format!("p{n}").parse().expect("name"),
+                peer_mac: None,
+                peer_netns: crowd.as_fd(),
+                mtu: 1450,
+            };
+            host.call(&link::add_veth(&pair)).expect("made");
+        }
         c.bench_function(what, |b| {
             b.iter_custom(|count| {
                 // Namespaces are made before and removed after the clock runs.
