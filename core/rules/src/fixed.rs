@@ -286,7 +286,12 @@ impl Fixed<'_> {
                 None => rule,
             }
         };
-        list.iter().filter(mine).map(rule).collect()
+        // Without neighbour discovery no IPv6 packet leaves the host, and no failsafe port is safe.
+        let discovery = (133..=136).filter(|_| self.version == IpVersion::V6).map(|kind| {
+            let icmp = Match::Icmp { kind, code: None, not: false };
+            accept().when(proto(Protocol::ICMPV6)).when(icmp)
+        });
+        discovery.chain(list.iter().filter(mine).map(rule)).collect()
     }
 
     /// Pods may not open tunnels by themselves.

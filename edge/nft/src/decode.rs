@@ -63,7 +63,7 @@ fn base(all: &Attributes<'_>) -> Option<ReadBase> {
 
 fn header(all: &Attributes<'_>) -> Option<Header> {
     Some(Header {
-        flags: all.be32(3)?,
+        flags: all.be32(3).unwrap_or(0), // zero is not sent
         key_type: all.be32(4)?,
         key_length: all.be32(5)?,
         size: all.nested(9).be32(1).unwrap_or(0),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use model::InSync;
 use model::output::Output;
 use nft::NftDriver;
+use rules::config::{DenyAction, EndpointToHost, RateLimit, RateUnit};
 use rules::{Rules, RulesConfig};
 use scenario::Scenario;
 use testkit::{in_netns, out};
@@ -57,4 +58,22 @@ fn golden_every_rule_field() {
 #[test]
 fn golden_hosts_and_pools() {
     golden("hosts.nft", &Scenario::hosts().outputs());
+}
+
+#[test]
+fn golden_other_configuration() {
+    let config = RulesConfig {
+        deny: DenyAction::Reject,
+        endpoint_to_host: EndpointToHost::Return,
+        ipip: true,
+        drop_invalid: false,
+        log_prefix: "calico %t %k %p".into(),
+        log_limit: Some(RateLimit { count: 10, unit: RateUnit::Minute, burst: 3 }),
+        nat_ports: Some((1024, 2047)),
+        nat_addresses: vec!["192.0.2.1".parse().unwrap()],
+        nat_excludes_hosts: true,
+        nat_interface: Some("eth+".into()),
+        ..RulesConfig::default()
+    };
+    golden_with("config.nft", config, &Scenario::every_field().outputs());
 }

@@ -15,15 +15,15 @@ use model::{
     Action, HostEndpoint, IpVersion, PolicyId, PolicyKind, Protocol, WorkloadEndpoint, WorkloadId,
 };
 
-pub fn net(text: &str) -> IpNet {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-pub fn member(text: &str) -> Member {
+pub(crate) fn member(text: &str) -> Member {
     Member::Net(text.parse().unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap())))
 }
 
-pub fn rule(action: Action) -> CalcRule {
+pub(crate) fn rule(action: Action) -> CalcRule {
     CalcRule {
         action,
         ip_version: None,
@@ -38,19 +38,19 @@ pub fn rule(action: Action) -> CalcRule {
     }
 }
 
-pub fn allow() -> CalcRule {
+pub(crate) fn allow() -> CalcRule {
     rule(Action::Allow)
 }
 
-pub fn deny() -> CalcRule {
+pub(crate) fn deny() -> CalcRule {
     rule(Action::Deny)
 }
 
-pub fn policy_id(name: &str) -> PolicyId {
+pub(crate) fn policy_id(name: &str) -> PolicyId {
     PolicyId { name: name.into(), namespace: "default".into(), kind: PolicyKind::NetworkPolicy }
 }
 
-pub fn policy(name: &str, ingress: Vec<CalcRule>, egress: Vec<CalcRule>) -> Output {
+pub(crate) fn policy(name: &str, ingress: Vec<CalcRule>, egress: Vec<CalcRule>) -> Output {
     Output::Policy(Arc::new(CalcPolicy {
         id: policy_id(name),
         tier: "default".into(),
@@ -61,12 +61,12 @@ pub fn policy(name: &str, ingress: Vec<CalcRule>, egress: Vec<CalcRule>) -> Outp
     }))
 }
 
-pub fn profile(name: &str, rules: Vec<CalcRule>) -> Output {
+pub(crate) fn profile(name: &str, rules: Vec<CalcRule>) -> Output {
     let (ingress, egress) = (rules.clone(), rules);
     Output::Profile(Arc::new(CalcProfile { name: name.into(), ingress, egress }))
 }
 
-pub fn tier(name: &str, ingress: &[&str], egress: &[&str]) -> EndpointTier {
+pub(crate) fn tier(name: &str, ingress: &[&str], egress: &[&str]) -> EndpointTier {
     let ids = |names: &[&str]| names.iter().map(|n| policy_id(n)).collect();
     EndpointTier {
         name: name.into(),
@@ -76,7 +76,12 @@ pub fn tier(name: &str, ingress: &[&str], egress: &[&str]) -> EndpointTier {
     }
 }
 
-pub fn pod(name: &str, iface: &str, addresses: &[&str], tiers: Vec<EndpointTier>) -> LocalWorkload {
+pub(crate) fn pod(
+    name: &str,
+    iface: &str,
+    addresses: &[&str],
+    tiers: Vec<EndpointTier>,
+) -> LocalWorkload {
     let endpoint = WorkloadEndpoint {
         id: WorkloadId { namespace: "default".into(), name: name.into() },
         node: "n1".into(),
@@ -90,7 +95,7 @@ pub fn pod(name: &str, iface: &str, addresses: &[&str], tiers: Vec<EndpointTier>
     LocalWorkload { endpoint: Arc::new(endpoint), tiers }
 }
 
-pub fn host(name: &str, target: HostTarget) -> LocalHost {
+pub(crate) fn host(name: &str, target: HostTarget) -> LocalHost {
     let endpoint = HostEndpoint {
         name: name.into(),
         node: "n1".into(),
@@ -105,7 +110,7 @@ pub fn host(name: &str, target: HostTarget) -> LocalHost {
     LocalHost { endpoint, normal: none(), forward: none(), pre_dnat: none(), untracked: none() }
 }
 
-pub fn pool(cidr: &str, nat_outgoing: bool) -> Output {
+pub(crate) fn pool(cidr: &str, nat_outgoing: bool) -> Output {
     Output::Route(Route {
         dst: net(cidr),
         kind: RouteKind::Pool,
@@ -119,14 +124,14 @@ pub fn pool(cidr: &str, nat_outgoing: bool) -> Output {
 
 /// Outputs in the order of the calculation.
 #[derive(Default)]
-pub struct Scenario(pub Vec<Output>);
+pub(crate) struct Scenario(pub(crate) Vec<Output>);
 
 impl Scenario {
-    pub fn outputs(self) -> Vec<Output> {
+    pub(crate) fn outputs(self) -> Vec<Output> {
         self.0
     }
 
-    pub fn two_pods() -> Self {
+    pub(crate) fn two_pods() -> Self {
         let mut web = allow();
         web.protocol = Some(Protocol::TCP);
         web.source.sets = vec!["s:clients".into()];
@@ -149,7 +154,7 @@ impl Scenario {
     }
 
     /// A rule for each kind of condition and action.
-    pub fn every_field() -> Self {
+    pub(crate) fn every_field() -> Self {
         let addresses = vec![member("10.0.0.0/8"), member("10.1.0.0/16"), member("fd00::/16")];
         let tuple = |a: &str, p| Member::IpPort(a.parse().unwrap(), Protocol::TCP, p);
         let tuples = vec![tuple("10.65.0.3", 8080), tuple("fd00:65::3", 8080)];
@@ -212,7 +217,7 @@ impl Scenario {
         ])
     }
 
-    pub fn hosts() -> Self {
+    pub(crate) fn hosts() -> Self {
         let eth0 = || HostTarget::Iface("eth0".parse().unwrap());
         let mut named = host("named", eth0());
         named.normal = vec![tier("default", &["ssh"], &[])];

@@ -1,0 +1,237 @@
+//! Restarts, drift, refusals, and every way from one state to another.
+
+mod scenario;
+
+use std::thread::sleep;
+
+use model::InSync;
+use model::output::{Member, Output, SetKind};
+use nft::{NftDriver, Report};
+use proptest::prelude::*;
+use rules::{Rules, RulesConfig};
+use scenario::{Scenario, allow, member, pod, policy, policy_id, profile, tier};
+use std::sync::Arc;
+use testkit::{in_netns, out, sh};
+
+const NOT_YET: Option<&InSync> = None;
+
+fn rules_for(outputs: &[Output]) -> Rules {
+    let mut rules = Rules::new(RulesConfig::default());
+    rules.apply(outputs);
+    rules
+}
+
+fn apply(driver: &mut NftDriver, rules: &mut Rules) -> Report {
+    driver.apply(rules, Some(&InSync::for_tests())).unwrap()
+}
+
+/// A driver without memory reads everything back and finds nothing to do.
+fn is_converged(outputs: &[Output]) -> bool {
+    !apply(&mut NftDriver::open().unwrap(), &mut rules_for(outputs)).changed
+}
+
+#[test]
+fn a_restart_writes_nothing_and_sweeps_only_in_sync() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        apply(&mut NftDriver::open().unwrap(), &mut rules_for(&outputs));
+        sh("nft add chain ip calico leftover; nft add set ip calico old '{ type ipv4_addr; }'");
+        sh("nft add rule ip calico leftover ip saddr @old drop");
+        let before = out("nft -a list ruleset");
+
+        let mut driver = NftDriver::open().unwrap();
+        let mut rules = rules_for(&[]);
+        assert!(!driver.apply(&mut rules, NOT_YET).unwrap().changed, "before the snapshot");
+        rules.apply(&outputs);
+        assert!(!driver.apply(&mut rules, NOT_YET).unwrap().changed, "before the snapshot");
+        assert_eq!(out("nft -a list ruleset"), before);
+
+        assert!(apply(&mut driver, &mut rules).changed, "leftovers are swept");
+        let after = out("nft -a list ruleset");
+        assert!(!after.contains("leftover") && !after.contains("old"), "{after}");
+        for line in before.lines().filter(|l| l.contains("# handle")) {
+            let old = ["leftover", "@old", "set old"].iter().any(|w| line.contains(w));
+            assert!(old || after.contains(line), "rewritten: {line}");
+        }
+        assert!(!apply(&mut driver, &mut rules).changed, "the second apply is free");
+    });
+}
+
+#[test]
+fn without_a_table_unknown_pods_are_closed_before_the_snapshot() {
+    in_netns(|| {
+        let report = NftDriver::open().unwrap().apply(&mut rules_for(&[]), None).unwrap();
+        assert!(report.changed);
+        assert!(out("nft list chain ip6 calico from-pod").contains("drop"));
+    });
+}
+
+/// What is there, whatever the order in which it was made.
+fn listing() -> Vec<String> {
+    let text = ["ip", "ip6"].map(|f| out(&format!("nft -s list table {f} calico"))).concat();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn drift_is_noticed_and_repaired() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        let mut rules = rules_for(&outputs);
+        let mut driver = NftDriver::open().unwrap();
+        apply(&mut driver, &mut rules);
+        let wanted = listing();
+        for damage in [
+            "flush ruleset",
+            "delete table ip calico",
+            "flush table ip calico",
+            "insert rule ip calico filter-forward accept",
+            "flush chain ip6 calico from-pod",
+            "delete element ip calico from-pods { cali1 }",
+            "add element ip calico s-clients.h { 192.0.2.77 }",
+            "add chain ip calico foreign",
+            "delete chain ip6 calico filter-input",
+        ] {
+            sh(&format!("nft '{damage}'"));
+            assert!(driver.drain_events().unwrap(), "{damage}: not noticed");
+            let mut report = apply(&mut driver, &mut rules);
+            while let Some(wait) = report.again_in {
+                sleep(wait);
+                report = apply(&mut driver, &mut rules);
+            }
+            assert!(listing() == wanted, "{damage}: {}", out("nft -s list ruleset"));
+            assert!(!driver.drain_events().unwrap(), "{damage}: own changes are not drift");
+        }
+        sh("nft add table ip other; nft add chain ip other x; nft delete table ip other");
+        assert!(!driver.drain_events().unwrap(), "other tables are none of our business");
+    });
+}
+
+#[test]
+fn a_refused_policy_is_closed_and_the_others_go_on() {
+    in_netns(|| {
+        // A key of addresses and ports, looked up with an address only: the kernel refuses that.
+        let mut bad = allow();
+        bad.source.sets = vec!["n:ports".into()];
+        let tiers = || vec![tier("default", &["bad", "good"], &[])];
+        let outputs = [
+            Output::Set("n:ports".into(), SetKind::IpPort, vec![]),
+            policy("bad", vec![bad, allow()], vec![allow()]),
+            policy("good", vec![allow()], vec![]),
+            profile("kns.default", vec![allow()]),
+            Output::Workload(Arc::new(pod("a", "cali1", &["10.65.0.2"], tiers()))),
+        ];
+        let mut rules = rules_for(&outputs);
+        let mut driver = NftDriver::open().unwrap();
+        let report = apply(&mut driver, &mut rules);
+        assert_eq!(report.refused.len(), 2, "one a family: {:?}", report.refused);
+        assert!(report.refused[0].object.contains("NetworkPolicy default/bad"));
+        let chain = out("nft list chain ip calico pi-np.default.bad");
+        assert!(chain.contains("drop") && !chain.contains("return"), "{chain}");
+        assert!(out("nft list chain ip calico po-np.default.bad").contains("return"));
+        assert!(out("nft list chain ip calico pi-np.default.good").contains("return"));
+        let again = apply(&mut driver, &mut rules);
+        assert!(!again.changed && again.refused.len() == 2, "{again:?}");
+
+        rules.apply(&[policy("bad", vec![allow()], vec![])]);
+        assert!(apply(&mut driver, &mut rules).refused.is_empty());
+        assert!(out("nft list chain ip calico pi-np.default.bad").contains("return"));
+    });
+}
+
+#[test]
+fn everything_can_go_again() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        let mut rules = rules_for(&[]);
+        let mut driver = NftDriver::open().unwrap();
+        apply(&mut driver, &mut rules);
+        let empty = out("nft -s list ruleset");
+        rules.apply(&outputs);
+        assert!(apply(&mut driver, &mut rules).changed);
+        let gone: Vec<Output> = outputs.iter().rev().filter_map(opposite).collect();
+        rules.apply(&gone);
+        assert!(apply(&mut driver, &mut rules).changed);
+        assert_eq!(out("nft -s list ruleset"), empty);
+    });
+}
+
+fn opposite(output: &Output) -> Option<Output> {
+    match output {
+        Output::Set(id, ..) => Some(Output::SetGone(id.clone())),
+        Output::Policy(p) => Some(Output::PolicyGone(p.id.clone())),
+        Output::Profile(p) => Some(Output::ProfileGone(p.name.clone())),
+        Output::Workload(w) => Some(Output::WorkloadGone(w.endpoint.id.clone())),
+        Output::Host(h) => Some(Output::HostGone(h.endpoint.name.clone())),
+        _ => None,
+    }
+}
+
+#[test]
+fn big_sets_are_loaded_in_pieces_and_grow() {
+    in_netns(|| {
+        let address = |n: u32| Member::Net(std::net::IpAddr::V4((0x0a00_0000 + n).into()).into());
+        let set = |n| Output::Set("s:big".into(), SetKind::Net, (0..n).map(address).collect());
+        let mut driver = NftDriver::open().unwrap();
+        let mut rules = rules_for(&[set(20_000)]);
+        apply(&mut driver, &mut rules);
+        assert!(is_converged(&[set(20_000)]));
+        rules.apply(&[set(70_000)]);
+        apply(&mut driver, &mut rules);
+        assert!(is_converged(&[set(70_000)]));
+    });
+}
+
+fn members() -> impl Strategy<Value = Vec<Member>> {
+    let of = |texts: &'static [&'static str]| prop::sample::subsequence(texts, 0..texts.len());
+    let all = &[
+        "10.0.0.0/8",
+        "10.0.0.0/9",
+        "10.128.0.0/9",
+        "10.1.0.0/16",
+        "10.1.2.3",
+        "10.1.2.4",
+        "0.0.0.0/0",
+        "255.255.255.255",
+        "128.0.0.0/1",
+        "fd00::/16",
+        "fd00::1",
+        "fd00::2",
+        "ffff::/16",
+        "::/0",
+    ];
+    of(all).prop_map(|texts| texts.into_iter().map(member).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Law 1: whatever the history of a set and of its user, the kernel ends as if it had started
+    /// with the last state. The kernel, too, is asked: it refuses overlaps.
+    #[test]
+    fn any_history_ends_in_the_last_state(steps in prop::collection::vec((members(), any::<bool>()), 1..8)) {
+        in_netns(|| {
+            let mut rules = rules_for(&[]);
+            let mut driver = NftDriver::open().unwrap();
+            let (mut last, mut there) = (Vec::new(), false);
+            for (members, used) in steps {
+                let mut rule = allow();
+                rule.source.sets = vec!["s:x".into()];
+                let mut outputs = vec![Output::Set("s:x".into(), SetKind::Net, members.clone())];
+                if used {
+                    outputs.push(policy("user", vec![rule], vec![]));
+                }
+                last.clone_from(&outputs);
+                if there && !used {
+                    outputs.push(Output::PolicyGone(policy_id("user")));
+                }
+                there = used;
+                rules.apply(&outputs);
+                let report = apply(&mut driver, &mut rules);
+                assert!(report.refused.is_empty(), "{:?}", report.refused);
+            }
+            assert!(is_converged(&last));
+        });
+    }
+}
