@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::drivers;
 use crate::engine::Engine;
+use crate::felix;
 use crate::inbox::Inbox;
 use crate::pods::Pods;
 use crate::server::{self, Cni, Parts};
@@ -80,13 +81,16 @@ async fn agent(settings: Arc<Settings>) -> Result<()> {
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
 
+    serve_health(&settings, &health, &shared).await?;
+    let felix = felix::load(&settings, &datastore).await;
     let node = NodeName::from(settings.node.as_str());
-    let dataplane = drivers::open(&settings, &mut registry)?;
+    let dataplane = drivers::open(&settings.node, &felix.config, &mut registry)?;
+    let tables = dataplane.policies().events()?;
     let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), looping);
     let engine = std::thread::Builder::new().name("dataplane".into()).spawn(|| engine.run())?;
-    drivers::watch_kernel(inbox.clone())?;
+    drivers::watch_kernel(inbox.clone(), tables)?;
 
-    serve(&settings, &health, registry, &shared).await?;
+    serve_metrics(&settings, registry).await?;
     let parts = Parts {
         datastore: datastore.clone(),
         addresses: addresses.clone(),
@@ -103,6 +107,7 @@ async fn agent(settings: Arc<Settings>) -> Result<()> {
         interface_prefix: settings.interface_prefix.clone(),
     };
     tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
+    tokio::spawn(felix::watch(settings.clone(), datastore.clone(), pods.clone(), felix));
     tokio::spawn(startup::run(settings, datastore, addresses, pods, started));
 
     wait_for_the_end(&engine).await?;
@@ -125,14 +130,17 @@ async fn wait_for_the_end(engine: &std::thread::JoinHandle<()>) -> Result<()> {
     }
 }
 
-/// Health, metrics and status over HTTP; the status also over `status.sock` in the run folder: who
-/// connects reads one JSON document.
-async fn serve(
-    settings: &Settings,
-    health: &Health,
-    registry: Registry,
-    shared: &Arc<Shared>,
-) -> Result<()> {
+async fn serve_metrics(settings: &Settings, registry: Registry) -> Result<()> {
+    if let Some(address) = settings.metrics {
+        let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
+        telemetry::serve(address, endpoints).await?;
+    }
+    Ok(())
+}
+
+/// Health and status over HTTP; the status also over `status.sock` in the run folder: who connects
+/// reads one JSON document.
+async fn serve_health(settings: &Settings, health: &Health, shared: &Arc<Shared>) -> Result<()> {
     let status: StatusFn = {
         let (shared, health) = (shared.clone(), health.clone());
         Arc::new(move || shared.document(&health))
@@ -140,10 +148,6 @@ async fn serve(
     if let Some(address) = settings.health {
         let endpoints =
             Endpoints { health: Some(health.clone()), status: Some(status.clone()), metrics: None };
-        telemetry::serve(address, endpoints).await?;
-    }
-    if let Some(address) = settings.metrics {
-        let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
         telemetry::serve(address, endpoints).await?;
     }
     let listener = server::bind(&settings.run_dir.join("status.sock"))?;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use dataplane::tunnels::TunnelConfig;
 use dataplane::{Config, Connections, Dataplane, DriverError, Network, Outcome, Refused};
 use ipnet::IpNet;
 use model::{HostInterface, IfaceName, InSync, IpVersion, NextHop, NodeName, Tunnel, TunnelEnd};
@@ -16,15 +18,20 @@ use tokio::io::unix::AsyncFd;
 
 use crate::inbox::Inbox;
 use crate::policies::Nft;
-use crate::settings::Settings;
 
 /// A dataplane over the kernel of this network namespace.
 pub(crate) fn open(
-    settings: &Settings,
+    node: &str,
+    settings: &config::Config,
     registry: &mut Registry,
 ) -> Result<Dataplane<Nft, Routes, Flows>> {
-    let mut config = Config::new(NodeName::from(settings.node.as_str()));
-    config.tunnels = settings.tunnels;
+    let mut config = Config::new(NodeName::from(node));
+    config.tunnels = TunnelConfig {
+        vni: settings.vxlan_vni,
+        port: settings.vxlan_port,
+        mtu_v4: settings.vxlan_mtu_v4,
+        mtu_v6: settings.vxlan_mtu_v6,
+    };
     let routes = route::Driver::open().context("opening rtnetlink")?;
     routes.metrics().register(registry);
     let policies = Nft::open(settings)?;
@@ -33,8 +40,17 @@ pub(crate) fn open(
     Ok(dataplane)
 }
 
-/// Tells the apply loop when links, addresses or routes change. What changed, its drivers read.
-pub(crate) fn watch_kernel(inbox: Arc<Inbox>) -> Result<()> {
+/// Tells the apply loop when links, addresses, routes or tables change. What changed, its drivers
+/// read.
+pub(crate) fn watch_kernel(inbox: Arc<Inbox>, tables: OwnedFd) -> Result<()> {
+    let tables = AsyncFd::register(tables)?;
+    let notified = inbox.clone();
+    tokio::spawn(async move {
+        while let Ok(mut ready) = tables.readable().await {
+            ready.clear_ready(); // the driver empties the socket; the next event wakes us again
+            notified.kernel_changed();
+        }
+    });
     let monitor = Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes])?;
     let mut monitor = AsyncFd::register(Fd(monitor))?;
     tokio::spawn(async move {

@@ -27,6 +27,7 @@ mod annotate;
 mod detect;
 mod drivers;
 mod engine;
+mod felix;
 mod inbox;
 mod kernel;
 mod overlay;

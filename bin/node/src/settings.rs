@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use dataplane::tunnels::TunnelConfig;
 use model::IpVersion;
 use telemetry::{Format, LogConfig};
 
@@ -47,7 +46,6 @@ pub(crate) struct Settings {
     pub(crate) default_pools: Vec<DefaultPool>,
     pub(crate) health: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
-    pub(crate) tunnels: TunnelConfig,
     /// For pods, where the environment gives one.
     pub(crate) pod_mtu: Option<u32>,
     pub(crate) cluster_type: String,
@@ -70,7 +68,6 @@ impl Settings {
         let level = get("FELIX_LOGSEVERITYSCREEN").or_else(|| get("CALICO_STARTUP_LOGLEVEL"));
         let json = get("CALICO_LOG_FORMAT").is_some_and(|f| f.eq_ignore_ascii_case("json"));
         let addresses = [(IpVersion::V4, "IP"), (IpVersion::V6, "IP6")];
-        let mtu = number(&get, "FELIX_VXLANMTU")?;
         Ok(Self {
             node: node_name(&get)?,
             kubeconfig: get("KUBECONFIG").map(PathBuf::from),
@@ -94,12 +91,6 @@ impl Settings {
                 ("FELIX_PROMETHEUSMETRICSHOST", "0.0.0.0"),
                 ("FELIX_PROMETHEUSMETRICSPORT", 9091),
             )?,
-            tunnels: TunnelConfig {
-                vni: number(&get, "FELIX_VXLANVNI")?.unwrap_or(4096),
-                port: number(&get, "FELIX_VXLANPORT")?.unwrap_or(4789) as u16,
-                mtu_v4: mtu,
-                mtu_v6: number(&get, "FELIX_VXLANMTUV6")?,
-            },
             pod_mtu: number(&get, "CNI_MTU")?.filter(|m| *m > 0),
             cluster_type: get("CLUSTER_TYPE").unwrap_or_else(|| "k8s".into()),
             run_dir,
