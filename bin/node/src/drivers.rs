@@ -42,8 +42,12 @@ pub(crate) fn open(
 
 /// Tells the apply loop when links, addresses, routes or tables change. What changed, its drivers
 /// read.
+#[expect(
+    deprecated,
+    reason = "the replacement is unsafe; both descriptors are owned by what is registered"
+)]
 pub(crate) fn watch_kernel(inbox: Arc<Inbox>, tables: OwnedFd) -> Result<()> {
-    let tables = AsyncFd::register(tables)?;
+    let tables = AsyncFd::new(tables)?;
     let notified = inbox.clone();
     tokio::spawn(async move {
         while let Ok(mut ready) = tables.readable().await {
@@ -52,7 +56,7 @@ pub(crate) fn watch_kernel(inbox: Arc<Inbox>, tables: OwnedFd) -> Result<()> {
         }
     });
     let monitor = Monitor::open(&[Topic::Links, Topic::Addresses, Topic::Routes])?;
-    let mut monitor = AsyncFd::register(Fd(monitor))?;
+    let mut monitor = AsyncFd::new(Fd(monitor))?;
     tokio::spawn(async move {
         while let Ok(mut ready) = monitor.readable_mut().await {
             // An overrun is an event as well; a socket that fails for good ends in the drivers.
