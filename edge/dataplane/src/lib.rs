@@ -9,8 +9,8 @@
 //! one refused object does not stop the rest and is reported (law 6); work is proportional to the
 //! change (law 8).
 //!
-//! Deliberately absent: the drivers (`bin/node` fills them in), clocks (time comes in as an
-//! argument), policy semantics (that is `rules`), threads.
+//! Deliberately absent: the drivers (`bin/node` fills them in), timers (the caller sleeps as
+//! [`Applied::retry_after`] says), policy semantics (that is `rules`), threads.
 //!
 //! Start reading at [`Dataplane`], then [`drivers`]. The managers are pure: [`hosts`] finds the
 //! interfaces of host endpoints, [`routes`] chooses one next hop per prefix, [`tunnels`] the VXLAN
