@@ -117,7 +117,9 @@ mod tests {
                 .iter()
                 .map(|list| {
                     let mut bits = Bits::default();
-                    list.iter().for_each(|n| drop(bits.insert(*n)));
+                    for n in list {
+                        bits.insert(*n);
+                    }
                     bits
                 })
                 .collect();

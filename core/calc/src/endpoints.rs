@@ -1,12 +1,14 @@
 //! The endpoints of this node, and what downstream knows of them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::output::{LocalHost, LocalWorkload, Output};
+use model::output::{EndpointTier, LocalHost, LocalWorkload, Output};
 use model::policy::Stage;
 use model::{HostEndpoint, ProfileName, WorkloadEndpoint};
 
+use crate::index::SelectorId;
 use crate::items::{ItemId, ItemKey, Items};
 use crate::policies::{Batch, EndpointKind, Policies};
 
@@ -64,6 +66,8 @@ impl Endpoints {
     pub(crate) fn flush(&mut self, items: &Items, policies: &mut Policies, out: &mut Batch) {
         let touched = policies.take_touched(self.keys.keys().copied());
         self.dirty.extend(touched.iter().filter_map(|id| self.keys.get(id).cloned()));
+        // Many endpoints are selected alike: each arrangement is made once in a flush.
+        let mut arranged: HashMap<(EndpointKind, Vec<SelectorId>), Arrangement> = HashMap::new();
         for key in std::mem::take(&mut self.dirty) {
             let Some((id, endpoint)) = self.local.get(&key) else {
                 if self.sent.remove(&key).is_some() {
@@ -71,7 +75,16 @@ impl Endpoints {
                 }
                 continue;
             };
-            let now = resolve(*id, endpoint, items, policies);
+            let selectors = policies.selectors_of(*id, items);
+            let arrangement = match arranged.entry((endpoint.kind(), selectors)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let (kind, selectors) = new.key();
+                    let arrangement = Arrangement::of(*kind, selectors, policies);
+                    new.insert(arrangement)
+                }
+            };
+            let now = arrangement.on(endpoint);
             if self.sent.get(&key) != Some(&now) {
                 out.puts.push(match &now {
                     Sent::Workload(w) => Output::Workload(w.clone()),
@@ -95,21 +108,45 @@ fn gone(key: ItemKey) -> Option<Output> {
     }
 }
 
-/// An endpoint with everything that decides about its packets.
-fn resolve(id: ItemId, endpoint: &Endpoint, items: &Items, policies: &Policies) -> Sent {
-    let list = policies.selecting(id, items);
-    let stage = |stage| policies.tiers(&list, move |p| p.stage == stage);
-    match endpoint {
-        Endpoint::Workload(endpoint) => Sent::Workload(Arc::new(LocalWorkload {
-            endpoint: endpoint.clone(),
-            tiers: stage(Stage::Normal),
-        })),
-        Endpoint::Host(endpoint) => Sent::Host(Arc::new(LocalHost {
-            endpoint: endpoint.clone(),
-            normal: stage(Stage::Normal),
-            forward: policies.tiers(&list, |p| p.stage == Stage::Normal && p.apply_on_forward),
-            pre_dnat: stage(Stage::PreDnat),
-            untracked: stage(Stage::Untracked),
-        })),
+/// The tiers of endpoints that the same selectors match. A workload has normal ones only.
+#[derive(Default)]
+struct Arrangement {
+    normal: Vec<EndpointTier>,
+    forward: Vec<EndpointTier>,
+    pre_dnat: Vec<EndpointTier>,
+    untracked: Vec<EndpointTier>,
+}
+
+impl Arrangement {
+    fn of(kind: EndpointKind, selectors: &[SelectorId], policies: &Policies) -> Self {
+        let list = policies.behind(selectors);
+        let stage = |stage| policies.tiers(&list, move |p| p.stage == stage);
+        let normal = stage(Stage::Normal);
+        match kind {
+            EndpointKind::Workload => Self { normal, ..Self::default() },
+            EndpointKind::Host => Self {
+                normal,
+                forward: policies.tiers(&list, |p| p.stage == Stage::Normal && p.apply_on_forward),
+                pre_dnat: stage(Stage::PreDnat),
+                untracked: stage(Stage::Untracked),
+            },
+        }
+    }
+
+    /// An endpoint with everything that decides about its packets.
+    fn on(&self, endpoint: &Endpoint) -> Sent {
+        match endpoint {
+            Endpoint::Workload(endpoint) => Sent::Workload(Arc::new(LocalWorkload {
+                endpoint: endpoint.clone(),
+                tiers: self.normal.clone(),
+            })),
+            Endpoint::Host(endpoint) => Sent::Host(Arc::new(LocalHost {
+                endpoint: endpoint.clone(),
+                normal: self.normal.clone(),
+                forward: self.forward.clone(),
+                pre_dnat: self.pre_dnat.clone(),
+                untracked: self.untracked.clone(),
+            })),
+        }
     }
 }

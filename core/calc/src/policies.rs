@@ -53,7 +53,7 @@ impl SentProfile {
 }
 
 /// The kind of a local endpoint, as far as policies care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum EndpointKind {
     Workload,
     Host,
@@ -355,9 +355,14 @@ impl Policies {
         touched.into_iter().collect()
     }
 
-    /// The policies that select an endpoint, in order of evaluation.
-    pub(crate) fn selecting(&self, id: ItemId, items: &Items) -> Vec<&Policy> {
-        let selectors = self.index.matches_of(id, items);
+    /// The selectors of policies that match an endpoint. Endpoints with the same ones have the same
+    /// policies.
+    pub(crate) fn selectors_of(&self, id: ItemId, items: &Items) -> Vec<SelectorId> {
+        self.index.matches_of(id, items)
+    }
+
+    /// The policies behind selectors, in order of evaluation.
+    pub(crate) fn behind(&self, selectors: &[SelectorId]) -> Vec<&Policy> {
         let mut numbers: Vec<PolicyNumber> =
             selectors.iter().filter_map(|s| self.groups.get(s)).flatten().copied().collect();
         // Each group is in order: the sort finds the runs and merges them.
