@@ -343,16 +343,15 @@ impl Sets {
                 continue;
             }
             let old = old.filter(|_| same);
-            self.each_set(*selector, |set| match (set.filter, old, item) {
-                (Filter::Nets, Some(old), Some(new)) => {
+            self.each_set(*selector, |set| {
+                if let (Filter::Nets, Some(old), Some(new)) = (set.filter, old, item) {
                     difference(&new.nets, &old.nets).for_each(|n| set.add(Member::Net(*n)));
                     difference(&old.nets, &new.nets).for_each(|n| set.take(Member::Net(*n)));
+                    return;
                 }
-                _ => {
-                    // Adding first keeps a member that both have from leaving in between.
-                    contributions_of(item, set.filter).for_each(|m| set.add(m));
-                    contributions_of(old, set.filter).for_each(|m| set.take(m));
-                }
+                // Adding first keeps a member that both have from leaving in between.
+                contributions_of(item, set.filter).for_each(|m| set.add(m));
+                contributions_of(old, set.filter).for_each(|m| set.take(m));
             });
         }
     }
