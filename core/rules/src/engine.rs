@@ -423,7 +423,7 @@ impl Rules {
         if hosts {
             dispatch_hosts(&ifaces, table);
         } else {
-            fixed.remove_hosts(table);
+            Fixed::remove_hosts(table);
         }
     }
 }

@@ -95,7 +95,7 @@ impl Fixed<'_> {
     }
 
     /// Takes away what is there for host endpoints only.
-    pub(crate) fn remove_hosts(&self, table: &mut Table) {
+    pub(crate) fn remove_hosts(table: &mut Table) {
         for (which, map) in HOST_MAPS.into_iter().enumerate() {
             table.remove_chain(&host_stage_name(which));
             table.remove_set(&name(map));
@@ -156,12 +156,12 @@ impl Fixed<'_> {
         })
     }
 
-    fn established(&self) -> Rule {
+    fn established() -> Rule {
         accept().when(Match::State(state::ESTABLISHED | state::RELATED))
     }
 
     fn forward(&self) -> Vec<Rule> {
-        let mut rules = vec![self.established()];
+        let mut rules = vec![Self::established()];
         rules.extend(self.host_stage(2));
         rules.extend(self.pods(Way::In, &Verdict::Jump(name(FROM_POD))));
         rules.extend(self.pods(Way::Out, &Verdict::Jump(name(TO_POD))));
@@ -171,7 +171,7 @@ impl Fixed<'_> {
     }
 
     fn input(&self) -> Vec<Rule> {
-        let mut rules = vec![self.established()];
+        let mut rules = vec![Self::established()];
         rules.extend(self.pods(Way::In, &Verdict::Goto(name(POD_TO_HOST))));
         rules.extend(self.tunnels(Side::Source));
         rules.extend(self.host_stage(0));
@@ -180,7 +180,7 @@ impl Fixed<'_> {
     }
 
     fn output(&self) -> Vec<Rule> {
-        let mut rules = vec![self.established()];
+        let mut rules = vec![Self::established()];
         let to_pods = self.pods(Way::Out, &Verdict::Accept).into_iter();
         rules.extend(to_pods.map(|r| r.comment("this host reaches its own pods")));
         if self.hosts {
@@ -247,7 +247,7 @@ impl Fixed<'_> {
         table.put_chain(name(UNKNOWN_POD), chain);
         if self.hosts {
             for (which, map) in HOST_MAPS.into_iter().enumerate() {
-                let what = if which % 2 == 0 { &way_in } else { &way_out };
+                let what = if which.is_multiple_of(2) { &way_in } else { &way_out };
                 let chain = self.host_dispatch(which, vmap(what, map), what);
                 table.put_chain(host_stage_name(which), chain);
             }
@@ -264,7 +264,7 @@ impl Fixed<'_> {
 
     /// By name, else the wildcard's, which is no endpoint of workloads and of the loopback.
     fn host_dispatch(&self, which: usize, by_name: Rule, what: &[Load]) -> Chain {
-        let way = if which % 2 == 0 { Way::In } else { Way::Out };
+        let way = if which.is_multiple_of(2) { Way::In } else { Way::Out };
         let mut rules = vec![by_name];
         debug_assert_eq!(what, [Load::Iface(way)]);
         if let Some(chain) = &self.wildcard[which] {
@@ -363,14 +363,14 @@ impl Fixed<'_> {
         }
         rules.push(out.counter().then(nat).comment("out of the cluster").optional());
         for device in self.config.vxlan_devices.iter().filter(|_| self.config.vxlan) {
-            rules.push(self.tunnel_source(device));
+            rules.push(Self::tunnel_source(device));
         }
         rules
     }
 
     /// Traffic of the host itself goes into the tunnel with the tunnel's address, else the answer
     /// would come back another way.
-    fn tunnel_source(&self, device: &Arc<str>) -> Rule {
+    fn tunnel_source(device: &Arc<str>) -> Rule {
         let local = |on_out_iface, not| Match::Local { side: Side::Source, on_out_iface, not };
         let rule = Rule::new().when(iface(Way::Out, device));
         let rule = rule.when(local(true, true)).when(local(false, false)).counter();

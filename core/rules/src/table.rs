@@ -110,6 +110,7 @@ impl Table {
         }
     }
 
+    #[expect(clippy::option_option, reason = "outer: was it there; inner: only maps have verdicts")]
     fn note(&mut self, name: &Name, key: Key, before: Option<Option<Verdict>>) {
         let none = || SetChange::Elements(BTreeMap::new());
         if let SetChange::Elements(keys) =

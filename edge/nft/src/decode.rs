@@ -92,7 +92,7 @@ fn element(all: &Attributes<'_>) -> Option<RawElement> {
     let key = all.nested(1).get(1)?.to_vec();
     let end = all.be32(3).unwrap_or(0) & 1 != 0;
     let data = all.nested(2);
-    let verdict = data.get(2).map(|v| Attributes(v));
+    let verdict = data.get(2).map(Attributes);
     let verdict =
         verdict.and_then(|v| Some((v.be32(1)? as i32, v.text(2).unwrap_or_default().to_owned())));
     Some(RawElement { key, end, verdict })

@@ -322,7 +322,9 @@ impl NftDriver {
             let refusals = self.socket.transact(bytes)?;
             while self.socket.next_seq() != last {}
             if refusals.is_empty() {
-                parts.iter().for_each(|part| self.learn(rules, part));
+                for part in parts.iter() {
+                    self.learn(rules, part);
+                }
                 return Ok(true);
             }
             for refusal in refusals {

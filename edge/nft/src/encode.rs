@@ -181,7 +181,7 @@ impl Encoder {
         self.out.text(1, TABLE);
         self.out.text(3, name);
         if let Some(base) = &chain.base {
-            let (hook, priority, kind) = hook(base);
+            let (hook, priority, kind) = hook(*base);
             let nest = self.out.nest(4);
             self.out.be32(1, hook);
             self.out.be32(2, priority as u32);
@@ -339,7 +339,7 @@ fn put_element(out: &mut Buffer, element: &RawElement) {
 }
 
 /// Hook number, priority and type of a base chain.
-pub(crate) fn hook(base: &Base) -> (u32, i32, &'static str) {
+pub(crate) fn hook(base: Base) -> (u32, i32, &'static str) {
     let number = match base.hook {
         Hook::Prerouting => 0,
         Hook::Input => 1,

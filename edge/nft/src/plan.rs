@@ -84,7 +84,6 @@ impl Plan {
                     plan.del_sets.insert(name.clone());
                 }
                 (None, _) => {}
-                (Some(_), SetChange::Whole) => drop(plan.put_sets.insert(name.clone())),
                 (Some(set), SetChange::Elements(keys)) if known.sets.contains_key(&**name) => {
                     let change = plan.elements.entry(name.clone()).or_default();
                     for (key, before) in keys {
@@ -100,7 +99,7 @@ impl Plan {
                         }
                     }
                 }
-                (Some(_), SetChange::Elements(_)) => drop(plan.put_sets.insert(name.clone())),
+                (Some(_), _) => drop(plan.put_sets.insert(name.clone())),
             }
         }
         plan.elements.retain(|_, c| *c != ElementChange::default());
@@ -131,7 +130,7 @@ impl Plan {
             match observed.chains.get(&**name) {
                 None => drop(plan.put_chains.insert(name.clone())),
                 Some(there) => {
-                    let base = effective.base.as_ref().map(hook);
+                    let base = effective.base.map(hook);
                     let base = base.map(|(h, p, k)| (h, p, k.to_owned()));
                     plan.replace |= there.base != base;
                     let digests = effective.rules.iter().map(|r| Some(r.digest()));

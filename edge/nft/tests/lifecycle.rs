@@ -1,4 +1,5 @@
 //! Restarts, drift, refusals, and every way from one state to another.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod scenario;
 

@@ -1,4 +1,5 @@
 //! Packets: two pods on a node, judged by the tables in the kernel.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod scenario;
 
@@ -23,19 +24,23 @@ struct World {
     b: Netns,
     rules: Rules,
     driver: NftDriver,
-    _servers: [Server; 2],
+    #[expect(dead_code, reason = "they answer while they live")]
+    servers: [Server; 2],
 }
 
 impl World {
     fn new(config: RulesConfig, outputs: &[Output]) -> Self {
         let (node, a, b) = (Netns::new(), Netns::new(), Netns::new());
+        for netns in [&node, &a, &b] {
+            netns.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+        }
         node.sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
         for (pod, n) in [(&a, 2), (&b, 3)] {
             let path = pod.path();
             let path = path.display();
             node.sh(&format!(
                 "ip link add cali{0} type veth peer name eth0 netns {path}; \
-                 ip link set cali{0} up addrgenmode none; \
+                 ip link set cali{0} up; \
                  ip addr add 169.254.1.1/32 dev cali{0}; ip addr add fd00:65::1/128 dev cali{0} nodad; \
                  ip route add 10.65.0.{n}/32 dev cali{0}; ip route add fd00:65::{n}/128 dev cali{0}",
                 n - 1
@@ -47,11 +52,11 @@ impl World {
                  ip route add default via fd00:65::1 dev eth0"
             ));
         }
-        let _servers = [Server::start(&b, 80, "b"), Server::start(&node, 99, "node")];
+        let servers = [Server::start(&b, 80, "b"), Server::start(&node, 99, "node")];
         let mut rules = Rules::new(config);
         rules.apply(outputs);
         let driver = node.run(|| NftDriver::open().unwrap());
-        let mut world = Self { node, a, b, rules, driver, _servers };
+        let mut world = Self { node, a, b, rules, driver, servers };
         world.apply(&[]);
         world
     }

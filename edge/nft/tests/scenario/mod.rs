@@ -169,7 +169,7 @@ impl Scenario {
             with(&|r| r.not_protocol = Some(Protocol::UDP)),
             with(&|r| r.source.nets = vec![net("10.0.0.0/9")]),
             with(&|r| {
-                r.source.nets = vec![net("10.0.0.0/8"), net("192.168.0.0/16"), net("fd00::/8")]
+                r.source.nets = vec![net("10.0.0.0/8"), net("192.168.0.0/16"), net("fd00::/8")];
             }),
             with(&|r| r.destination.not_nets = vec![net("10.0.0.0/8"), net("10.1.0.0/16")]),
             with(&|r| r.destination.not_nets = vec![net("fd00::/8")]),
