@@ -207,11 +207,7 @@ impl Rules {
         }
         let old = self.policies.insert(policy.id.clone(), policy.clone());
         if old.is_none() {
-            let lists = |w: &LocalWorkload| {
-                let mut all = w.tiers.iter().flat_map(|t| t.ingress.iter().chain(&t.egress));
-                all.any(|id| *id == policy.id)
-            };
-            self.came_into_being(lists);
+            self.came_or_went(|w| lists_policy(w, &policy.id));
         }
         let owner = Owner::Policy(policy.id.clone());
         let used = |p: &CalcPolicy| used_sets([&p.ingress, &p.egress]);
@@ -221,6 +217,7 @@ impl Rules {
 
     fn remove_policy(&mut self, id: &PolicyId) {
         if let Some(old) = self.policies.remove(id) {
+            self.came_or_went(|w| lists_policy(w, id));
             let owner = Owner::Policy(id.clone());
             self.reindex(&owner, &used_sets([&old.ingress, &old.egress]), &[]);
             self.dirty.insert(owner);
@@ -230,7 +227,7 @@ impl Rules {
     fn put_profile(&mut self, profile: &Arc<CalcProfile>) {
         let old = self.profiles.insert(profile.name.clone(), profile.clone());
         if old.is_none() {
-            self.came_into_being(|w| w.endpoint.profiles.contains(&profile.name));
+            self.came_or_went(|w| w.endpoint.profiles.contains(&profile.name));
         }
         let owner = Owner::Profile(profile.name.clone());
         let used = |p: &CalcProfile| used_sets([&p.ingress, &p.egress]);
@@ -240,14 +237,16 @@ impl Rules {
 
     fn remove_profile(&mut self, name: &ProfileName) {
         if let Some(old) = self.profiles.remove(name) {
+            self.came_or_went(|w| w.endpoint.profiles.contains(name));
             let owner = Owner::Profile(name.clone());
             self.reindex(&owner, &used_sets([&old.ingress, &old.egress]), &[]);
             self.dirty.insert(owner);
         }
     }
 
-    /// Endpoints that listed it before it existed drop in its place: they must be written again.
-    fn came_into_being(&mut self, lists: impl Fn(&LocalWorkload) -> bool) {
+    /// Endpoints that list what does not exist drop in its place: they must be written again when it
+    /// comes or goes.
+    fn came_or_went(&mut self, lists: impl Fn(&LocalWorkload) -> bool) {
         let listing = self.workloads.iter().filter(|(_, w)| lists(w));
         self.dirty_workloads.extend(listing.map(|(id, _)| id.clone()));
         self.dirty_hosts |= !self.hosts.is_empty();
@@ -426,6 +425,11 @@ impl Rules {
             Fixed::remove_hosts(table);
         }
     }
+}
+
+fn lists_policy(workload: &LocalWorkload, id: &PolicyId) -> bool {
+    let mut all = workload.tiers.iter().flat_map(|t| t.ingress.iter().chain(&t.egress));
+    all.any(|listed| listed == id)
 }
 
 fn dispatch_hosts(ifaces: &BTreeMap<IfaceName, Arc<str>>, table: &mut Table) {

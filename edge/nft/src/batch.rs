@@ -1,6 +1,6 @@
 //! One transaction: the messages of both families, and which object each is about.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use model::IpVersion;
 use rules::Table;
@@ -59,7 +59,7 @@ impl Batch {
         v: IpVersion,
         plan: &Plan,
         table: &Table,
-        known: &BTreeSet<String>,
+        known: &BTreeMap<String, u64>,
         refused: &Refused,
     ) {
         if plan.replace {
@@ -103,9 +103,9 @@ impl Batch {
         v: IpVersion,
         plan: &Plan,
         table: &Table,
-        (known, refused): (&BTreeSet<String>, &Refused),
+        (known, refused): (&BTreeMap<String, u64>, &Refused),
     ) {
-        let there = |name: &Name| known.contains(&**name) && !plan.replace;
+        let there = |name: &Name| known.contains_key(&**name) && !plan.replace;
         for name in plan.put_chains.iter().filter(|n| !there(n)) {
             let seq = self.seq(Object::Chain(v, name.clone()));
             self.encoder.chain(v, name, &table.chains()[name], seq);

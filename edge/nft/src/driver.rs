@@ -82,8 +82,6 @@ pub struct NftDriver {
 struct Part {
     version: IpVersion,
     plan: Plan,
-    /// Chains that exist before the transaction.
-    chains: BTreeSet<String>,
 }
 
 impl NftDriver {
@@ -199,7 +197,7 @@ impl NftDriver {
         if plan.replace {
             plan = Plan::fresh(table, true);
         }
-        Part { version, plan, chains: known.chains.keys().cloned().collect() }
+        Part { version, plan }
     }
 
     /// Reads a family back and compares; nothing to do for a table that must not be touched yet.
@@ -248,7 +246,6 @@ impl NftDriver {
             chains: observed.chains.keys().map(|n| (n.clone(), 0)).collect(),
             sets: observed.sets.clone(),
         };
-        let chains = known.chains.keys().cloned().collect();
         self.known.insert(version, known);
         let known = self.known.get_mut(&version).expect("inserted above");
         for (name, chain) in table.chains() {
@@ -257,7 +254,7 @@ impl NftDriver {
                 *print = fingerprint(&effective(name, chain, &refused));
             }
         }
-        Ok(Some(Part { version, plan, chains }))
+        Ok(Some(Part { version, plan }))
     }
 
     fn observe(&mut self, version: IpVersion) -> Result<Observed, NftError> {
@@ -316,7 +313,8 @@ impl NftDriver {
             for part in parts.iter().filter(|p| !p.plan.is_empty()) {
                 let refused = self.refused.entry(part.version).or_default();
                 let table = rules.tables().of(part.version);
-                batch.add(part.version, &part.plan, table, &part.chains, refused);
+                let known = self.known.entry(part.version).or_default();
+                batch.add(part.version, &part.plan, table, &known.chains, refused);
             }
             let (bytes, last) = batch.finish();
             let refusals = self.socket.transact(bytes)?;

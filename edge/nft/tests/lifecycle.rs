@@ -236,3 +236,21 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn a_policy_that_is_missing_closes_its_endpoint() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        let mut rules = rules_for(&outputs);
+        let mut driver = NftDriver::open().unwrap();
+        apply(&mut driver, &mut rules);
+        let wanted = listing();
+        rules.apply(&[Output::PolicyGone(policy_id("web"))]);
+        assert!(apply(&mut driver, &mut rules).refused.is_empty());
+        let chain = out("nft list chain ip calico tw-cali2");
+        assert!(!chain.contains("jump pi-") && chain.contains("drop"), "{chain}");
+        rules.apply(&outputs);
+        apply(&mut driver, &mut rules);
+        assert!(listing() == wanted, "{}", out("nft -s list ruleset"));
+    });
+}
