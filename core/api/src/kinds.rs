@@ -1,5 +1,7 @@
 //! The table of kinds: how each is named, printed, checked and defaulted.
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 
 use crate::FieldError;
@@ -125,7 +127,15 @@ impl Kind {
 
     /// The structural schema (OpenAPI v3) of the whole object, without references.
     pub fn schema(&self) -> Value {
-        (self.schema)()
+        self.shared_schema().clone()
+    }
+
+    /// The same, made once.
+    pub(crate) fn shared_schema(&self) -> &'static Value {
+        static MADE: [OnceLock<Value>; KINDS.len()] = [const { OnceLock::new() }; KINDS.len()];
+        let is_self = |k: &Kind| k.group == self.group && k.kind == self.kind;
+        let index = KINDS.iter().position(is_self).expect("kinds exist in the table only");
+        MADE[index].get_or_init(self.schema)
     }
 
     /// Fills in what is not given. Never changes what is.
@@ -160,7 +170,7 @@ const POLICY: &[Column] = &[
 
 use validate::{bgp, endpoint, felix, ipam, policy, rest};
 
-static KINDS: &[Kind] = &[
+const KINDS: &[Kind] = &[
     kind::<NetworkPolicySpec>(
         "networkpolicy",
         &["cnp", "caliconetworkpolicy", "caliconetworkpolicies"],

@@ -91,7 +91,7 @@ pub(crate) fn object(
     }
     metadata(kind, object, &mut errors);
     let mut mended = object.clone();
-    let broken = structural::check(&kind.schema(), &mut mended);
+    let broken = structural::check(kind.shared_schema(), &mut mended);
     kind.default(&mut mended);
     let mut between = Errors::default();
     check(&mended, old, &mut between);
