@@ -179,6 +179,12 @@ pub(crate) fn definition(definition: &mut Value, before: Option<&Value>) -> Resu
         default(&mut spec["names"], "listKind", json!(format!("{kind}List")));
     }
     default(spec, "conversion", json!({"strategy": "None"}));
+    if before.is_none() {
+        let metadata = &mut definition["metadata"];
+        let mut finalizers = metadata["finalizers"].as_array().cloned().unwrap_or_default();
+        finalizers.push(crate::controllers::CLEANUP.into());
+        metadata["finalizers"] = finalizers.into();
+    }
     let causes = definition_causes(definition);
     let spec = &definition["spec"];
     if !causes.is_empty() {

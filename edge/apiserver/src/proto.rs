@@ -17,7 +17,11 @@ enum Field {
     Text,
     Bytes,
     Int,
+    /// A number whose zero stands for "not set".
+    Count,
     Bool,
+    /// A truth whose `false` stands for "not set".
+    Flag,
     Message(Message),
     /// A map of strings.
     Texts,
@@ -30,7 +34,7 @@ enum Field {
 /// The fields of a message: number, name, meaning, and whether it repeats.
 type Message = &'static [(u64, &'static str, Field, bool)];
 
-use Field::{Blobs, Bool, Bytes, Int, IntOrText, Text, Texts, Time};
+use Field::{Blobs, Bool, Bytes, Count, Flag, Int, IntOrText, Text, Texts, Time};
 
 const OWNER: Message = &[
     (1, "kind", Text, false),
@@ -46,7 +50,7 @@ const METADATA: Message = &[
     (3, "namespace", Text, false),
     (5, "uid", Text, false),
     (6, "resourceVersion", Text, false),
-    (7, "generation", Int, false),
+    (7, "generation", Count, false),
     (8, "creationTimestamp", Time, false),
     (9, "deletionTimestamp", Time, false),
     (10, "deletionGracePeriodSeconds", Int, false),
@@ -84,9 +88,9 @@ const SECRET: Message = &[
 const PORT: Message = &[
     (1, "name", Text, false),
     (2, "protocol", Text, false),
-    (3, "port", Int, false),
+    (3, "port", Count, false),
     (4, "targetPort", IntOrText, false),
-    (5, "nodePort", Int, false),
+    (5, "nodePort", Count, false),
     (6, "appProtocol", Text, false),
 ];
 const SERVICE_SPEC: Message = &[
@@ -100,8 +104,8 @@ const SERVICE_SPEC: Message = &[
     (9, "loadBalancerSourceRanges", Text, true),
     (10, "externalName", Text, false),
     (11, "externalTrafficPolicy", Text, false),
-    (12, "healthCheckNodePort", Int, false),
-    (13, "publishNotReadyAddresses", Bool, false),
+    (12, "healthCheckNodePort", Count, false),
+    (13, "publishNotReadyAddresses", Flag, false),
     (17, "ipFamilyPolicy", Text, false),
     (18, "clusterIPs", Text, true),
     (19, "ipFamilies", Text, true),
@@ -271,7 +275,9 @@ fn value(field: Field, wire: Wire<'_>) -> Option<Option<Value>> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     Some(match (field, wire) {
         (Int, Wire::Number(number)) => Some((number as i64).into()),
+        (Count, Wire::Number(number)) => (number != 0).then(|| (number as i64).into()),
         (Bool, Wire::Number(number)) => Some((number != 0).into()),
+        (Flag, Wire::Number(number)) => (number != 0).then(|| true.into()),
         // An empty string stands for "not set".
         (Text, Wire::Slice(bytes)) => Some(text(bytes)?).filter(|t| !t.is_empty()).map(Value::from),
         (Bytes, Wire::Slice(bytes)) => Some(STANDARD.encode(bytes).into()),
@@ -316,7 +322,7 @@ mod tests {
         let metadata =
             [field(1, b"web"), field(11, &[field(1, b"a"), field(2, b"b")].concat())].concat();
         let target = [vec![0x08, 0, 0x10, 0x50], field(3, b"")].concat();
-        let port = [field(1, b"http"), vec![0x18, 0x50], field(4, &target)].concat();
+        let port = [field(1, b"http"), vec![0x18, 0x50, 0x28, 0], field(4, &target)].concat();
         let spec = [field(1, &port), field(4, b"ClusterIP"), field(3, b"")].concat();
         let raw = [field(1, &metadata), field(2, &spec)].concat();
         let kind = [field(1, b"v1"), field(2, b"Service")].concat();

@@ -88,7 +88,10 @@ impl Resource {
     pub(crate) fn counts_generations(&self) -> bool {
         const BUILTIN: [&str; 4] =
             ["Pod", "NetworkPolicy", "EndpointSlice", "CustomResourceDefinition"];
-        self.origin != Origin::Builtin || BUILTIN.contains(&self.kind.as_str())
+        match self.origin {
+            Origin::Builtin => BUILTIN.contains(&self.kind.as_str()),
+            Origin::Calico | Origin::Custom => self.view != View::CalicoNode,
+        }
     }
 
     pub(crate) fn is(&self, group: &str, plural: &str) -> bool {

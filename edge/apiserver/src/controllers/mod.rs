@@ -3,9 +3,12 @@
 
 mod bootstrap;
 mod client;
+mod definitions;
 mod endpoints;
 mod garbage;
 mod namespaces;
+
+pub(crate) use definitions::CLEANUP;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub(crate) async fn run(api: Arc<Api>) {
     tokio::join!(
         drive(api.clone(), namespaces::Namespaces),
         drive(api.clone(), garbage::Garbage),
+        drive(api.clone(), definitions::Definitions),
         drive(api, endpoints::Endpoints),
     );
 }
