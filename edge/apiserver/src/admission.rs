@@ -1,7 +1,5 @@
 //! What the server adds to and demands of written objects, beyond their schema.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
@@ -182,7 +180,7 @@ pub(crate) fn update(
         ("", "services") if subresource.is_none() => services::allocate(api, after, Some(before))?,
         ("", "pods") if subresource.is_none() => pod_unchanged(before, after)?,
         ("", "configmaps" | "secrets") if before["immutable"] == true => {
-            unchanged_data(home, before, after)?
+            unchanged_data(home, before, after)?;
         }
         ("apiextensions.k8s.io", _) if subresource.is_none() => {
             defaults::definition(after, Some(before))?;
@@ -316,7 +314,7 @@ pub(crate) fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause>
 fn owner_causes(metadata: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
-    let mut controllers = BTreeMap::new();
+    let mut controllers = 0;
     for (at, owner) in owners.enumerate() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
@@ -325,10 +323,10 @@ fn owner_causes(metadata: &Value) -> Vec<Cause> {
             }
         }
         if owner["controller"] == true {
-            controllers.insert(at, ());
+            controllers += 1;
         }
     }
-    if controllers.len() > 1 {
+    if controllers > 1 {
         causes.push(Cause::invalid(
             "metadata.ownerReferences",
             "Invalid value: only one reference can have controller set to true",

@@ -111,10 +111,8 @@ fn strings(texts: &[&str]) -> Vec<String> {
 pub(crate) fn calico() -> impl Iterator<Item = Resource> {
     kinds().map(|kind| {
         let node = kind.source == Source::Node;
-        let home = match node {
-            true => (String::new(), "nodes".to_owned()),
-            false => (kind.group.to_owned(), kind.plural.to_owned()),
-        };
+        let home = if node { ("", "nodes") } else { (kind.group, kind.plural) };
+        let home = (home.0.to_owned(), home.1.to_owned());
         let column = |c: &api::Column| Column {
             name: c.name.into(),
             kind: c.kind.into(),
@@ -150,9 +148,10 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
 /// Adds the schemas of those resources.
 pub(crate) fn add_schemas(schemas: &mut openapi::Schemas) {
     for kind in kinds() {
-        match kind.status {
-            true => schemas.add_with_status(kind.group, kind.version, kind.kind, kind.schema()),
-            false => schemas.add(kind.group, kind.version, kind.kind, kind.schema()),
+        if kind.status {
+            schemas.add_with_status(kind.group, kind.version, kind.kind, kind.schema());
+        } else {
+            schemas.add(kind.group, kind.version, kind.kind, kind.schema());
         }
     }
 }

@@ -159,9 +159,10 @@ fn network_policy(policy: &mut Value) {
             }
         }
     }
-    let types = match spec["egress"].as_array().is_some_and(|rules| !rules.is_empty()) {
-        true => json!(["Ingress", "Egress"]),
-        false => json!(["Ingress"]),
+    let types = if spec["egress"].as_array().is_some_and(|rules| !rules.is_empty()) {
+        json!(["Ingress", "Egress"])
+    } else {
+        json!(["Ingress"])
     };
     if spec["policyTypes"].as_array().is_none_or(Vec::is_empty) {
         spec["policyTypes"] = types;

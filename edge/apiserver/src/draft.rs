@@ -166,9 +166,10 @@ fn judge(resource: &Resource, object: &Value, old: Option<&Value>) -> Result<()>
             causes.push(cause);
         }
     }
-    match causes.is_empty() {
-        true => Ok(()),
-        false => Err(ApiError::invalid(&resource.kind, &resource.group, name, &causes)),
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(&resource.kind, &resource.group, name, &causes))
     }
 }
 

@@ -104,7 +104,7 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
     };
     let form = negotiate::form(&call.headers)?;
     let outcome = verbs::perform(api, &call).await?;
-    write(&call, form, outcome)
+    Ok(write(&call, form, outcome))
 }
 
 async fn collect(incoming: Incoming) -> Result<Bytes> {
@@ -235,7 +235,7 @@ fn instead_group(group: &str) -> ApiError {
     ApiError::not_served(404, text)
 }
 
-fn write(call: &Call, form: Form, outcome: Outcome) -> Result<Response<Body>> {
+fn write(call: &Call, form: Form, outcome: Outcome) -> Response<Body> {
     let include = call.query.get("includeObject").unwrap_or("Metadata");
     let mut response = match outcome.answer {
         Answer::Other(code, value) => {
@@ -266,7 +266,7 @@ fn write(call: &Call, form: Form, outcome: Outcome) -> Result<Response<Body>> {
             response.headers_mut().append(header::WARNING, value);
         }
     }
-    Ok(response)
+    response
 }
 
 fn one(call: &Call, form: Form, code: u16, value: &Value, include: &str) -> Response<Body> {

@@ -33,10 +33,7 @@ impl Alternative<'_> {
 pub(crate) fn alternatives(headers: &HeaderMap) -> Vec<Alternative<'_>> {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let all: Vec<_> = accept.flat_map(|text| text.split(',')).map(alternative).collect();
-    match all.iter().all(|a| a.media.is_empty()) {
-        true => vec![alternative("application/json")],
-        false => all,
-    }
+    if all.iter().all(|a| a.media.is_empty()) { vec![alternative("application/json")] } else { all }
 }
 
 fn alternative(text: &str) -> Alternative<'_> {

@@ -218,7 +218,10 @@ fn decode(mut bytes: &[u8], message: Message) -> Option<Value> {
         let Some((_, name, field, repeated)) = message.iter().find(|row| row.0 == number) else {
             continue;
         };
-        let Some(value) = value(*field, wire)? else { continue };
+        let value = value(*field, wire)?;
+        if value.is_null() {
+            continue;
+        }
         let slot = object.entry(*name).or_insert(Value::Null);
         match (slot, value) {
             (Value::Array(list), value) if *repeated => list.push(value),
@@ -270,39 +273,39 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// The JSON of a field: the outer `None` if malformed, the inner one if it says nothing.
-fn value(field: Field, wire: Wire<'_>) -> Option<Option<Value>> {
+/// The JSON of a field, null if it says nothing; `None` if it is malformed.
+fn value(field: Field, wire: Wire<'_>) -> Option<Value> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     Some(match (field, wire) {
-        (Int, Wire::Number(number)) => Some((number as i64).into()),
-        (Count, Wire::Number(number)) => (number != 0).then(|| (number as i64).into()),
-        (Bool, Wire::Number(number)) => Some((number != 0).into()),
-        (Flag, Wire::Number(number)) => (number != 0).then(|| true.into()),
-        // An empty string stands for "not set".
-        (Text, Wire::Slice(bytes)) => Some(text(bytes)?).filter(|t| !t.is_empty()).map(Value::from),
-        (Bytes, Wire::Slice(bytes)) => Some(STANDARD.encode(bytes).into()),
-        (Field::Message(message), Wire::Slice(bytes)) => Some(decode(bytes, message)?),
+        // Zero and the empty string stand for "not set".
+        (Count | Flag, Wire::Number(0)) | (Text, Wire::Slice([])) => Value::Null,
+        (Int | Count, Wire::Number(number)) => (number as i64).into(),
+        (Bool | Flag, Wire::Number(number)) => (number != 0).into(),
+        (Text, Wire::Slice(bytes)) => text(bytes)?.into(),
+        (Bytes, Wire::Slice(bytes)) => STANDARD.encode(bytes).into(),
+        (Field::Message(message), Wire::Slice(bytes)) => decode(bytes, message)?,
         (Texts | Blobs, Wire::Slice(bytes)) => {
             const TEXT: Message = &[(1, "key", Text, false), (2, "value", Text, false)];
             const BLOB: Message = &[(1, "key", Text, false), (2, "value", Bytes, false)];
             let entry = decode(bytes, if matches!(field, Blobs) { BLOB } else { TEXT })?;
             let key = entry["key"].as_str().unwrap_or_default();
-            Some(json!({key: entry["value"].as_str().unwrap_or_default()}))
+            json!({key: entry["value"].as_str().unwrap_or_default()})
         }
         (Time, Wire::Slice(bytes)) => {
             let time = decode(bytes, &[(1, "seconds", Int, false)])?;
             let at = jiff::Timestamp::from_second(time["seconds"].as_i64().unwrap_or(0)).ok()?;
             // The zero time of the client's language stands for "not set".
-            (at.as_second() > 0).then(|| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into())
+            match at.as_second() {
+                ..=0 => Value::Null,
+                _ => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into(),
+            }
         }
         (IntOrText, Wire::Slice(bytes)) => {
             const EITHER: Message =
-                &[(1, "type", Int, false), (2, "number", Int, false), (3, "text", Text, false)];
+                &[(1, "type", Int, false), (2, "number", Count, false), (3, "text", Text, false)];
             let either = decode(bytes, EITHER)?;
-            match either["type"].as_i64() {
-                Some(1) => either.get("text").cloned(),
-                _ => either.get("number").filter(|n| n.as_i64() != Some(0)).cloned(),
-            }
+            let chosen = if either["type"] == 1 { "text" } else { "number" };
+            either[chosen].clone()
         }
         _ => return None,
     })

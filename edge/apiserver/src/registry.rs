@@ -138,7 +138,9 @@ impl Registry {
                 registry.add_custom(resource, schema);
             }
         }
-        registry.hash = digest.finalize().iter().take(16).map(|b| format!("{b:02X}")).collect();
+        let digest = digest.finalize();
+        let word = |at: usize| digest[at..at + 8].iter().fold(0, |n, b| n << 8 | u64::from(*b));
+        registry.hash = format!("{:016X}{:016X}", word(0), word(8));
         registry
     }
 
@@ -156,9 +158,10 @@ impl Registry {
         if self.find(group, version, plural).is_some() {
             return;
         }
-        match status {
-            true => self.schemas.add_with_status(group, version, kind, schema),
-            false => self.schemas.add(group, version, kind, schema),
+        if *status {
+            self.schemas.add_with_status(group, version, kind, schema)
+        } else {
+            self.schemas.add(group, version, kind, schema)
         }
         resource.shape.schema = self.schemas.for_kind(group, version, kind);
         self.add(Arc::new(resource));
@@ -177,12 +180,11 @@ impl Registry {
         let mut groups: Vec<(String, Vec<String>)> = Vec::new();
         for resource in &self.resources {
             let at = groups.iter().position(|(group, _)| *group == resource.group);
-            let versions = match at {
-                Some(at) => &mut groups[at].1,
-                None => {
-                    groups.push((resource.group.clone(), Vec::new()));
-                    &mut groups.last_mut().expect("just pushed").1
-                }
+            let versions = if let Some(at) = at {
+                &mut groups[at].1
+            } else {
+                groups.push((resource.group.clone(), Vec::new()));
+                &mut groups.last_mut().expect("just pushed").1
             };
             if !versions.contains(&resource.version) {
                 versions.push(resource.version.clone());

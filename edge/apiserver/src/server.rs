@@ -61,7 +61,7 @@ impl Server {
     /// Prepares a server: reads or makes its identity, and the objects that every cluster has.
     pub fn new(storage: Arc<dyn Storage>, mut options: Options) -> Result<Self, IdentityError> {
         let identity = Identity::open(&options.identity_dir)?;
-        options.token = identity.token().to_owned();
+        identity.token().clone_into(&mut options.token);
         let service = options.service_ranges.first().map(|range| range.first());
         let tls = identity.acceptor(&standard_names(&options.names, service))?;
         Ok(Self { api: Arc::new(Api::new(storage, options)), identity, tls })
@@ -131,7 +131,7 @@ async fn connection(
         async move { Ok::<_, Infallible>(http::answer(api, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_mins(1));
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
     let serve = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {

@@ -19,9 +19,10 @@ pub(crate) fn table(resource: &Resource, objects: &[Value], include: &str, colum
         }
         row
     };
-    let definitions: Vec<Value> = match columns {
-        true => layout.iter().map(|(column, _)| definition(column)).collect(),
-        false => Vec::new(),
+    let definitions: Vec<Value> = if columns {
+        layout.iter().map(|(column, _)| definition(column)).collect()
+    } else {
+        Vec::new()
     };
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {},

@@ -61,7 +61,9 @@ fn write_group(
     }
     let revision = {
         let mut state = state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        changes.into_iter().for_each(|change| state.push(change));
+        for change in changes {
+            state.push(change);
+        }
         state.revision
     };
     told.send_replace(revision);

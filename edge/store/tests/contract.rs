@@ -1,5 +1,7 @@
 //! The wire contract in its details: what is refused and how, ownership, deletion, custom resources.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;
@@ -23,7 +25,13 @@ impl Wire {
         Self { server, client, _dir: dir }
     }
 
-    async fn send(&self, method: &str, path: &str, media: &str, body: &[u8]) -> (u16, Value, Vec<String>) {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        media: &str,
+        body: &[u8],
+    ) -> (u16, Value, Vec<String>) {
         let request = Request::builder().method(method).uri(path).header("content-type", media);
         let request = request.body(kube::client::Body::from(body.to_vec())).unwrap();
         let response = self.client.send(request).await.unwrap();
@@ -49,8 +57,9 @@ impl Wire {
 
     async fn apply(&self, path: &str, manager: &str, force: bool, body: &Value) -> (u16, Value) {
         let path = format!("{path}?fieldManager={manager}&force={force}");
-        let (code, value, _) =
-            self.send("PATCH", &path, "application/apply-patch+yaml", body.to_string().as_bytes()).await;
+        let (code, value, _) = self
+            .send("PATCH", &path, "application/apply-patch+yaml", body.to_string().as_bytes())
+            .await;
         (code, value)
     }
 
@@ -62,16 +71,6 @@ impl Wire {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("{path} is still there after 5 s");
-    }
-}
-
-trait CollectBytes {
-    async fn collect_bytes(self) -> Result<Vec<u8>, kube::Error>;
-}
-
-impl CollectBytes for kube::client::Body {
-    async fn collect_bytes(self) -> Result<Vec<u8>, kube::Error> {
-        self.collect_bytes().await.map(|bytes| bytes.to_vec())
     }
 }
 
@@ -90,7 +89,10 @@ fn pod(name: &str) -> Value {
 #[tokio::test]
 async fn bad_input_is_refused_with_the_reason() {
     let wire = Wire::new().await;
-    let long = format!("{{\"metadata\":{{\"name\":\"x\"}},\"data\":{{\"k\":\"{}\"}}}}", "x".repeat(4 << 20));
+    let long = format!(
+        "{{\"metadata\":{{\"name\":\"x\"}},\"data\":{{\"k\":\"{}\"}}}}",
+        "x".repeat(4 << 20)
+    );
     let deep = format!("{{\"a\":{}", "[".repeat(5_000));
     let cases: &[(&str, &[u8], u16, &str)] = &[
         ("application/json", b"{", 400, "BadRequest"),
@@ -101,10 +103,30 @@ async fn bad_input_is_refused_with_the_reason() {
         ("application/json", b"{\"metadata\":[]}", 400, "BadRequest"),
         ("application/json", b"{\"metadata\":{}}", 422, "Invalid"),
         ("application/json", b"{\"metadata\":{\"name\":\"A_b\"}}", 422, "Invalid"),
-        ("application/json", b"{\"metadata\":{\"name\":\"a\",\"labels\":{\"x\":1}}}", 400, "BadRequest"),
-        ("application/json", b"{\"metadata\":{\"name\":\"a\",\"labels\":{\"-x\":\"1\"}}}", 422, "Invalid"),
-        ("application/json", b"{\"metadata\":{\"name\":\"a\",\"namespace\":\"b\"}}", 400, "BadRequest"),
-        ("application/json", b"{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"5\"}}", 400, "BadRequest"),
+        (
+            "application/json",
+            b"{\"metadata\":{\"name\":\"a\",\"labels\":{\"x\":1}}}",
+            400,
+            "BadRequest",
+        ),
+        (
+            "application/json",
+            b"{\"metadata\":{\"name\":\"a\",\"labels\":{\"-x\":\"1\"}}}",
+            422,
+            "Invalid",
+        ),
+        (
+            "application/json",
+            b"{\"metadata\":{\"name\":\"a\",\"namespace\":\"b\"}}",
+            400,
+            "BadRequest",
+        ),
+        (
+            "application/json",
+            b"{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"5\"}}",
+            400,
+            "BadRequest",
+        ),
         ("application/json", b"{\"metadata\":{\"name\":\"a\"},\"data\":7}", 422, "Invalid"),
         ("application/json", deep.as_bytes(), 400, "BadRequest"),
         ("application/json", long.as_bytes(), 413, "RequestEntityTooLarge"),
@@ -133,7 +155,10 @@ async fn bad_input_is_refused_with_the_reason() {
         let (got, status) = wire.json("GET", path, &Value::Null).await;
         assert_eq!(got, code, "{path}: {status}");
         let message = status["message"].as_str().unwrap();
-        assert!(message.contains("calico sandbox") || message.contains("pods"), "{path}: {message}");
+        assert!(
+            message.contains("calico sandbox") || message.contains("pods"),
+            "{path}: {message}"
+        );
     }
     let (code, _) = wire.json("POST", "/api/v1/namespaces/nowhere/configmaps", &map("a")).await;
     assert_eq!(code, 404);
@@ -148,7 +173,11 @@ async fn unknown_and_duplicate_fields() {
     let (code, status, _) = wire.send("POST", &path("Strict"), "application/json", body).await;
     let message = status["message"].as_str().unwrap();
     assert_eq!(code, 400);
-    assert!(message.contains("duplicate field \"data.k\"") && message.contains("unknown field \"dota\""), "{message}");
+    assert!(
+        message.contains("duplicate field \"data.k\"")
+            && message.contains("unknown field \"dota\""),
+        "{message}"
+    );
     let (code, made, warnings) = wire.send("POST", &path("Warn"), "application/json", body).await;
     assert_eq!((code, warnings.len()), (201, 2), "{warnings:?}");
     assert_eq!((&made["data"]["k"], &made["dota"]), (&json!("2"), &Value::Null), "pruned");
@@ -176,9 +205,16 @@ async fn fields_are_owned_by_who_applied_them() {
     let (code, forced) = wire.apply(&path, "two", true, &with(json!({"x": "2"}))).await;
     assert_eq!((code, &forced["data"]), (200, &json!({"x": "2", "y": "1"})));
     let (code, less) = wire.apply(&path, "one", false, &with(json!({}))).await;
-    assert_eq!((code, &less["data"]), (200, &json!({"x": "2"})), "y was given up by its only owner");
+    assert_eq!(
+        (code, &less["data"]),
+        (200, &json!({"x": "2"})),
+        "y was given up by its only owner"
+    );
     let (_, again) = wire.apply(&path, "two", false, &with(json!({"x": "2"}))).await;
-    assert_eq!(again["metadata"]["resourceVersion"], less["metadata"]["resourceVersion"], "nothing to do");
+    assert_eq!(
+        again["metadata"]["resourceVersion"], less["metadata"]["resourceVersion"],
+        "nothing to do"
+    );
     wire.server.stop().await;
 }
 
@@ -186,18 +222,30 @@ async fn fields_are_owned_by_who_applied_them() {
 async fn pods_are_bound_once_and_stop_with_grace() {
     let wire = Wire::new().await;
     wire.ok("POST", PODS, &pod("p")).await;
-    let binding = |node: &str| json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+    let binding = |node: &str| {
+        json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node}})
+    };
     wire.ok("POST", &format!("{PODS}/p/binding"), &binding("n1")).await;
     let (code, status) = wire.json("POST", &format!("{PODS}/p/binding"), &binding("n2")).await;
     assert_eq!((code, &status["reason"]), (409, &json!("Conflict")));
-    let mine = wire.ok("GET", &format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"), &Value::Null).await;
+    let mine =
+        wire.ok("GET", &format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"), &Value::Null).await;
     assert_eq!(mine["items"].as_array().unwrap().len(), 1);
-    let status = json!({"status": {"phase": "Running", "podIP": "10.0.0.1"}, "spec": {"nodeName": "n3"}});
+    let status =
+        json!({"status": {"phase": "Running", "podIP": "10.0.0.1"}, "spec": {"nodeName": "n3"}});
     let (code, after, _) = wire
-        .send("PATCH", &format!("{PODS}/p/status"), "application/strategic-merge-patch+json", status.to_string().as_bytes())
+        .send(
+            "PATCH",
+            &format!("{PODS}/p/status"),
+            "application/strategic-merge-patch+json",
+            status.to_string().as_bytes(),
+        )
         .await;
-    assert_eq!((code, &after["status"]["podIP"], &after["spec"]["nodeName"]), (200, &json!("10.0.0.1"), &json!("n1")));
+    assert_eq!(
+        (code, &after["status"]["podIP"], &after["spec"]["nodeName"]),
+        (200, &json!("10.0.0.1"), &json!("n1"))
+    );
     let dying = wire.ok("DELETE", &format!("{PODS}/p"), &Value::Null).await;
     assert_eq!(dying["metadata"]["deletionGracePeriodSeconds"], 30);
     let sooner = wire.ok("DELETE", &format!("{PODS}/p?gracePeriodSeconds=5"), &Value::Null).await;
@@ -244,14 +292,21 @@ async fn finalizers_and_owners() {
     wire.ok("POST", MAPS, &owned("child", &owner)).await;
     wire.ok("DELETE", &format!("{MAPS}/owner?propagationPolicy=Foreground"), &Value::Null).await;
     wire.until_gone(&format!("{MAPS}/owner")).await;
-    assert_eq!(wire.json("GET", &format!("{MAPS}/child"), &Value::Null).await.0, 404, "before its owner");
+    assert_eq!(
+        wire.json("GET", &format!("{MAPS}/child"), &Value::Null).await.0,
+        404,
+        "before its owner"
+    );
 
     let owner = wire.ok("POST", MAPS, &map("owner")).await;
     wire.ok("POST", MAPS, &owned("child", &owner)).await;
     wire.ok("DELETE", &format!("{MAPS}/owner?propagationPolicy=Orphan"), &Value::Null).await;
     wire.until_gone(&format!("{MAPS}/owner")).await;
     let child = wire.ok("GET", &format!("{MAPS}/child"), &Value::Null).await;
-    assert_eq!(child["metadata"].get("ownerReferences").and_then(Value::as_array).map_or(0, Vec::len), 0);
+    assert_eq!(
+        child["metadata"].get("ownerReferences").and_then(Value::as_array).map_or(0, Vec::len),
+        0
+    );
     wire.server.stop().await;
 }
 
@@ -274,7 +329,13 @@ async fn services_get_addresses_and_slices() {
     wire.ok("POST", PODS, &p).await;
     let status = json!({"status": {"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}],
         "conditions": [{"type": "Ready", "status": "True"}]}});
-    wire.send("PATCH", &format!("{PODS}/p/status"), "application/merge-patch+json", status.to_string().as_bytes()).await;
+    wire.send(
+        "PATCH",
+        &format!("{PODS}/p/status"),
+        "application/merge-patch+json",
+        status.to_string().as_bytes(),
+    )
+    .await;
     let slice = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/web-ipv4";
     let mut found = Value::Null;
     for _ in 0..200 {
@@ -308,21 +369,36 @@ async fn custom_resources_are_served() {
     let made = wire.ok("POST", definitions, &definition).await;
     assert_eq!(made["status"]["conditions"][1]["type"], "Established");
     let widgets = "/apis/example.com/v1/namespaces/default/widgets";
-    let widget = json!({"metadata": {"name": "w"}, "spec": {"size": 3, "other": 1}, "status": {"seen": 1}});
+    let widget =
+        json!({"metadata": {"name": "w"}, "spec": {"size": 3, "other": 1}, "status": {"seen": 1}});
     let made = wire.ok("POST", widgets, &widget).await;
     assert_eq!(made["spec"], json!({"size": 3, "color": "red"}), "pruned and defaulted");
     assert_eq!(made.get("status"), None);
     let small = json!({"metadata": {"name": "x"}, "spec": {"size": 0}});
     let (code, status) = wire.json("POST", widgets, &small).await;
-    assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.size")), "{status}");
+    assert_eq!(
+        (code, &status["details"]["causes"][0]["field"]),
+        (422, &json!("spec.size")),
+        "{status}"
+    );
     let patch = json!({"status": {"seen": 2}, "spec": {"size": 9}}).to_string();
-    let (_, after, _) =
-        wire.send("PATCH", &format!("{widgets}/w/status"), "application/merge-patch+json", patch.as_bytes()).await;
+    let (_, after, _) = wire
+        .send(
+            "PATCH",
+            &format!("{widgets}/w/status"),
+            "application/merge-patch+json",
+            patch.as_bytes(),
+        )
+        .await;
     assert_eq!((&after["status"]["seen"], &after["spec"]["size"]), (&json!(2), &json!(3)));
     assert_eq!(after["metadata"]["generation"], 1);
-    let (_, after, _) =
-        wire.send("PATCH", &format!("{widgets}/w"), "application/merge-patch+json", patch.as_bytes()).await;
-    assert_eq!((&after["metadata"]["generation"], &after["status"]["seen"]), (&json!(2), &json!(2)));
+    let (_, after, _) = wire
+        .send("PATCH", &format!("{widgets}/w"), "application/merge-patch+json", patch.as_bytes())
+        .await;
+    assert_eq!(
+        (&after["metadata"]["generation"], &after["status"]["seen"]),
+        (&json!(2), &json!(2))
+    );
     let resources = wire.ok("GET", "/apis/example.com/v1", &Value::Null).await;
     assert_eq!(resources["resources"][0]["shortNames"], json!(["wd"]));
     let document = wire.ok("GET", "/openapi/v3/apis/example.com/v1", &Value::Null).await;
@@ -346,20 +422,34 @@ async fn calico_kinds_are_checked_and_nodes_are_one() {
     let good = json!({"metadata": {"name": "p"}, "spec": {"selector": "a == 'b'", "ingress": [{"action": "Allow"}]}});
     let made = wire.ok("POST", policies, &good).await;
     assert_eq!(made["spec"]["tier"], "default");
-    let listed = wire.ok("GET", &format!("{policies}?fieldSelector=spec.tier%3Ddefault"), &Value::Null).await;
+    let listed = wire
+        .ok("GET", &format!("{policies}?fieldSelector=spec.tier%3Ddefault"), &Value::Null)
+        .await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     let tiers = wire.ok("GET", "/apis/projectcalico.org/v3/tiers", &Value::Null).await;
     assert_eq!(tiers["items"].as_array().unwrap().len(), 3);
     let nodes = "/apis/projectcalico.org/v3/nodes";
     let (code, _) = wire
-        .apply(&format!("{nodes}/n"), "test", false, &json!({"apiVersion": "projectcalico.org/v3", "kind": "Node",
-            "metadata": {"name": "n"}, "spec": {"bgp": {"ipv4Address": "10.0.0.1/24"}}}))
+        .apply(
+            &format!("{nodes}/n"),
+            "test",
+            false,
+            &json!({"apiVersion": "projectcalico.org/v3", "kind": "Node",
+            "metadata": {"name": "n"}, "spec": {"bgp": {"ipv4Address": "10.0.0.1/24"}}}),
+        )
         .await;
     assert_eq!(code, 201);
     let core = wire.ok("GET", "/api/v1/nodes/n", &Value::Null).await;
     assert_eq!(core["metadata"]["annotations"]["projectcalico.org/IPv4Address"], "10.0.0.1/24");
-    let patch = json!({"metadata": {"annotations": {"projectcalico.org/ASNumber": "64512"}}}).to_string();
-    wire.send("PATCH", "/api/v1/nodes/n/status", "application/strategic-merge-patch+json", patch.as_bytes()).await;
+    let patch =
+        json!({"metadata": {"annotations": {"projectcalico.org/ASNumber": "64512"}}}).to_string();
+    wire.send(
+        "PATCH",
+        "/api/v1/nodes/n/status",
+        "application/strategic-merge-patch+json",
+        patch.as_bytes(),
+    )
+    .await;
     let node = wire.ok("GET", &format!("{nodes}/n"), &Value::Null).await;
     assert_eq!(node["spec"]["bgp"], json!({"ipv4Address": "10.0.0.1/24", "asNumber": 64512}));
     wire.server.stop().await;

@@ -1,5 +1,7 @@
 //! The server as a process of its own, killed at any moment: what it acknowledged is there afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

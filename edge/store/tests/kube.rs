@@ -1,5 +1,7 @@
 //! The `kube` crate as a client of the server.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The store by itself: its promises as properties, damaged files, full disks, sudden deaths.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn key(at: u8) -> String {
-    format!("{}/{at}", if at % 2 == 0 { "even" } else { "odd" })
+    format!("{}/{at}", if at.is_multiple_of(2) { "even" } else { "odd" })
 }
 
 proptest! {
@@ -173,7 +175,9 @@ fn concurrent_writers_of_one_object_lose_nothing() {
         }
     };
     let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(add(store.clone()))).collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(store.get("n").unwrap().value()["value"], 400);
     assert_eq!(store.revision(), 401);
 }

@@ -60,20 +60,17 @@ async fn drive(api: Arc<Api>, mut controller: impl Controller) {
             }
         }
         queue = again;
-        let pause = if queue.is_empty() { Duration::from_secs(3600) } else { RETRY };
+        let pause = if queue.is_empty() { Duration::from_hours(1) } else { RETRY };
         tokio::select! {
             changed = revisions.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
-        match api.storage.changes("", seen) {
-            Ok(found) => {
-                seen = found.upto;
-                queue.extend(found.changes.iter().flat_map(|c| controller.touched(&api, c)));
-            }
-            Err(_) => {
-                seen = api.storage.revision();
-                queue.extend(controller.all(&api));
-            }
+        if let Ok(found) = api.storage.changes("", seen) {
+            seen = found.upto;
+            queue.extend(found.changes.iter().flat_map(|c| controller.touched(&api, c)));
+        } else {
+            seen = api.storage.revision();
+            queue.extend(controller.all(&api));
         }
     }
 }

@@ -21,10 +21,7 @@ pub(crate) async fn create(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     draft::check_body(call, &mut parsed.value, &parsed.duplicates, &mut warnings)?;
     let generated = parsed.value["metadata"]["name"].as_str().is_none_or(str::is_empty);
     // Two services created at once must not choose the same address.
-    let _turn = match call.resource.is("", "services") {
-        true => Some(api.turn.lock().await),
-        false => None,
-    };
+    let _turn = if call.resource.is("", "services") { Some(api.turn.lock().await) } else { None };
     for tries in 1.. {
         let time = api::now();
         let mut stored = draft::for_create(api, call, parsed.value.clone(), &time)?;

@@ -50,13 +50,10 @@ pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
         return subresource::perform(api, call, subresource).await;
     }
     match (&call.method, &call.name) {
-        (&Method::GET | &Method::HEAD, Some(_)) if call.query.flag("watch")? => {
+        (&Method::GET | &Method::HEAD, _) if call.query.flag("watch")? => {
             watch::start(api, call).map(Outcome::from)
         }
         (&Method::GET | &Method::HEAD, Some(_)) => read::get(api, call).map(Outcome::from),
-        (&Method::GET | &Method::HEAD, None) if call.query.flag("watch")? => {
-            watch::start(api, call).map(Outcome::from)
-        }
         (&Method::GET | &Method::HEAD, None) => read::list(api, call).map(Outcome::from),
         (&Method::POST, None) => create::create(api, call).await,
         (&Method::PUT, Some(_)) => modify::update(api, call).await,

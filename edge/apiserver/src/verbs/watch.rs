@@ -81,10 +81,11 @@ pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
         headed: false,
     };
     let state = initial || (from.is_none() && call.query.get("sendInitialEvents").is_none());
-    match state {
-        true => watch.initial(initial && bookmarks)?,
+    if state {
+        watch.initial(initial && bookmarks)?;
+    } else {
         // Expiry shows as a refusal of the request, which every client understands.
-        false => drop(api.storage.changes(&watch.prefix, watch.seen)?),
+        drop(api.storage.changes(&watch.prefix, watch.seen)?);
     }
     Ok(Answer::Watch(Box::new(watch)))
 }

@@ -1,6 +1,6 @@
 //! A server in the test's own process, and clients of it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -9,8 +9,6 @@ use tokio::sync::oneshot;
 
 /// A running server. Dropping it stops it; [`Running::stop`] waits until its file is closed.
 pub(crate) struct Running {
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
     /// How to reach it.
     pub(crate) kubeconfig: String,
     stop: Option<oneshot::Sender<()>>,
@@ -38,7 +36,7 @@ impl Running {
             let stopped = async move { drop(stopped.await) };
             server.serve(vec![listener], stopped).await.unwrap();
         });
-        Self { address, kubeconfig, stop: Some(stop), task }
+        Self { kubeconfig, stop: Some(stop), task }
     }
 
     /// A client with the administrator's token.
