@@ -343,8 +343,11 @@ fn paths(
     paths.out
 }
 
+const TITLE: &str = "Kubernetes";
+const VERSION: &str = "v1.35.4";
+
 fn info() -> Value {
-    json!({"title": "Kubernetes", "version": "v1.35.4"})
+    json!({"title": TITLE, "version": VERSION})
 }
 
 /// The whole version 2 document (`/openapi/v2`).
@@ -355,6 +358,23 @@ pub fn v2(schemas: &Schemas, resources: &[Resource<'_>]) -> Value {
         relocate(definition, Dialect::V2.prefix());
     }
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": all})
+}
+
+/// The media type under which clients ask for [`v2_binary`].
+pub const V2_BINARY: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of the answer: the same with what a media type may hold.
+pub const V2_BINARY_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The version 2 document as kubectl fetches it, in protocol buffers, with no path and no definition.
+///
+/// kubectl asks for it only about kinds that the version 3 documents do not hold; what it must learn is that there are
+/// none, so that it goes on and says which kind is not served.
+pub fn v2_binary() -> Vec<u8> {
+    // Length-delimited fields: of the document 1 `swagger`, 2 `info`, 8 `paths`; of info 1 `title`, 2 `version`.
+    let field =
+        |number: u8, content: &[u8]| [&[number << 3 | 2, content.len() as u8], content].concat();
+    let info = [field(1, TITLE.as_bytes()), field(2, VERSION.as_bytes())].concat();
+    [field(1, b"2.0"), field(2, &info), field(8, &[])].concat()
 }
 
 /// The index of version 3 documents (`/openapi/v3`): one per group and version among the resources. `hash` is put into

@@ -95,7 +95,7 @@ pub fn apply(
     }
     // A list or map that lost its last entry is null until here, which counts as a change, not as a removal.
     let mut object = object;
-    schema.drop_nulls(&mut object);
+    schema.normalize(&mut object);
     if manager == "kubectl" {
         refresh_last_applied(&mut object, applied);
     }

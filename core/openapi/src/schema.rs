@@ -190,9 +190,10 @@ impl Schema {
         walk::default(&self.tree, self.root, object);
     }
 
-    /// Removes fields that are null where null means no more than "absent".
-    pub fn drop_nulls(&self, object: &mut Value) {
-        walk::drop_nulls(&self.tree, self.root, object, self.builtin);
+    /// Writes the object as it is stored: without fields that are null where null means no more than "absent", and with
+    /// quantities as text (a client may write `cpu: 1`).
+    pub fn normalize(&self, object: &mut Value) {
+        walk::normalize(&self.tree, self.root, object, self.builtin);
     }
 
     /// Everything that is wrong with the object, in the order of its fields.

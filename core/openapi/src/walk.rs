@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::node::{Id, Tree};
+use crate::node::{Id, Tree, Type};
 
 /// The path of a field below another.
 pub(crate) fn join(path: &str, name: &str) -> String {
@@ -92,7 +92,7 @@ pub(crate) fn default(tree: &Tree, id: Id, value: &mut Value) {
 }
 
 /// `everywhere`: no field of the kind tells null and absent apart, whatever its schema says.
-pub(crate) fn drop_nulls(tree: &Tree, id: Id, value: &mut Value, everywhere: bool) {
+pub(crate) fn normalize(tree: &Tree, id: Id, value: &mut Value, everywhere: bool) {
     let node = tree.node(id);
     match value {
         Value::Object(map) => map.retain(|name, inner| {
@@ -100,15 +100,18 @@ pub(crate) fn drop_nulls(tree: &Tree, id: Id, value: &mut Value, everywhere: boo
             if inner.is_null() && (everywhere || !tree.node(child).nullable) {
                 return false;
             }
-            drop_nulls(tree, child, inner, everywhere);
+            normalize(tree, child, inner, everywhere);
             true
         }),
         Value::Array(list) => {
             if let Some(items) = node.items {
                 for inner in list {
-                    drop_nulls(tree, items, inner, everywhere);
+                    normalize(tree, items, inner, everywhere);
                 }
             }
+        }
+        Value::Number(number) if node.types == Type::Quantity => {
+            *value = Value::String(number.to_string());
         }
         _ => (),
     }

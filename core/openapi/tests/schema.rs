@@ -4,13 +4,13 @@ use openapi::{Schema, Schemas};
 use serde_json::{Value, json};
 
 fn pod() -> Schema {
-    Schemas::builtin().for_kind("", "v1", "Pod").unwrap()
+    Schemas::builtin().for_kind("", "v1", "Pod").expect("a pod has a schema")
 }
 
 fn custom(schema: Value) -> Schema {
     let mut schemas = Schemas::builtin();
     schemas.add("example.org", "v1", "Thing", schema);
-    schemas.for_kind("example.org", "v1", "Thing").unwrap()
+    schemas.for_kind("example.org", "v1", "Thing").expect("it was added")
 }
 
 fn in_spec(schema: &Value) -> Schema {
@@ -242,6 +242,20 @@ fn built_in_kinds_take_null_for_absent_and_check_quantities() {
         pod().validate(&json!({"spec": {}}))[0].to_string(),
         "spec.containers: Required value"
     );
+}
+
+#[test]
+fn normal_form_has_no_nulls_and_quantities_as_text() {
+    let mut object = json!({"metadata": {"labels": null, "annotations": {"a": "b"}}, "spec": {"containers": [
+        {"name": "c", "resources": {"limits": {"cpu": 0.5, "memory": "1Gi", "x": 2}}, "env": null}]}});
+    pod().normalize(&mut object);
+    let want = json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": [
+        {"name": "c", "resources": {"limits": {"cpu": "0.5", "memory": "1Gi", "x": "2"}}}]}});
+    assert_eq!(object, want);
+    let schema = in_spec(&json!({"type": "string", "nullable": true}));
+    let mut object = thing(&json!(null));
+    schema.normalize(&mut object);
+    assert_eq!(object, thing(&json!(null)));
 }
 
 #[test]

@@ -59,7 +59,10 @@ fn causes(step: &Value) -> BTreeSet<&str> {
 }
 
 fn replay(path: &Path) {
-    let script: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let script: Value = {
+        let text = fs::read_to_string(path).expect("a script");
+        serde_json::from_str(&text).expect("JSON")
+    };
     let mut run = Run { schema: schema_of(&script), live: None };
     for (number, step) in script["steps"].as_array().expect("steps").iter().enumerate() {
         let place = format!("{} ({}), step {number}", path.display(), script["about"]);
@@ -88,7 +91,7 @@ fn replay(path: &Path) {
 fn scripts(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ssa").join(folder);
     let mut found: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        fs::read_dir(&folder).expect("scripts").map(|e| e.expect("a file").path()).collect();
     found.retain(|path| path.extension().is_some_and(|e| e == "json"));
     found.sort();
     assert!(found.len() > 10, "{}: scripts are missing", folder.display());

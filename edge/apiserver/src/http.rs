@@ -157,6 +157,10 @@ fn about(api: &Api, parts: &[&str], headers: &hyper::HeaderMap) -> Result<Option
         ["apis", group] => discovery::group(&registry, group),
         ["apis", group, version] => discovery::resources(&registry, group, version),
         ["openapi", rest @ ..] => {
+            if rest == ["v2"] && accepts.first().is_some_and(|a| a.media == document::V2_BINARY) {
+                let document = Bytes::from(openapi::document::v2_binary());
+                return Ok(Some(json(200, document::V2_BINARY_ANSWER, document)));
+            }
             if !accepts.iter().any(negotiate::Alternative::json) {
                 return Err(negotiate::not_acceptable("application/json"));
             }

@@ -22,7 +22,7 @@ impl Shape {
     /// Drops what the schema does not have and fills in its defaults.
     pub(crate) fn complete(&self, object: &mut Value) {
         if let Some(schema) = &self.schema {
-            schema.drop_nulls(object);
+            schema.normalize(object);
             schema.prune(object);
             schema.default(object);
         }
