@@ -100,10 +100,14 @@ fn scripts(folder: &str) -> Vec<PathBuf> {
 
 #[test]
 fn scripts_written_by_hand() {
-    scripts("").iter().for_each(|path| replay(path));
+    for path in scripts("") {
+        replay(&path);
+    }
 }
 
 #[test]
 fn scripts_made_at_random() {
-    scripts("random").iter().for_each(|path| replay(path));
+    for path in scripts("random") {
+        replay(&path);
+    }
 }
