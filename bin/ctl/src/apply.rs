@@ -62,7 +62,9 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
             objections.extend(object_to(change, mode, args.skip_exists));
         }
         if !objections.is_empty() {
-            objections.iter().for_each(|o| print::complain(o));
+            for objection in &objections {
+                print::complain(objection);
+            }
             print::complain("nothing was changed");
             return Ok(Outcome::Failed);
         }

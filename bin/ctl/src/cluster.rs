@@ -47,7 +47,7 @@ impl Cluster {
             )?,
         };
         config.connect_timeout = Some(Duration::from_secs(10));
-        config.read_timeout = Some(Duration::from_secs(60));
+        config.read_timeout = Some(Duration::from_mins(1));
         let namespace = config.default_namespace.clone();
         let client = kube::Client::try_from(config).context("cannot use the kubeconfig")?;
         Ok(Self { client, namespace })
@@ -125,18 +125,14 @@ impl std::error::Error for Refused {}
 
 /// Path of a list, or with `name` of an object. Views of core objects are kept elsewhere.
 pub(crate) fn path(kind: &Kind, namespace: Option<&str>, name: Option<&str>) -> String {
-    let mut path = match kind.source {
+    let group = match kind.source {
         Source::Node => "/api/v1".to_owned(),
         _ => format!("/apis/{}/{}", kind.group, kind.version),
     };
-    if let Some(namespace) = namespace.filter(|_| kind.namespaced) {
-        path.push_str(&format!("/namespaces/{}", escape(namespace)));
-    }
-    path.push_str(&format!("/{}", kind.plural));
-    if let Some(name) = name {
-        path.push_str(&format!("/{}", escape(name)));
-    }
-    path
+    let namespace = namespace.filter(|_| kind.namespaced);
+    let namespace = namespace.map(|n| format!("/namespaces/{}", escape(n))).unwrap_or_default();
+    let name = name.map(|n| format!("/{}", escape(n))).unwrap_or_default();
+    format!("{group}{namespace}/{}{name}", kind.plural)
 }
 
 /// What may not stand in a path or query.
@@ -147,7 +143,11 @@ fn escape(text: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
                 out.push(char::from(byte));
             }
-            other => out.push_str(&format!("%{other:02X}")),
+            other => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                out.push('%');
+                out.extend([other >> 4, other & 15].map(|d| char::from(HEX[usize::from(d)])));
+            }
         }
     }
     out

@@ -50,7 +50,7 @@ impl Loaded {
         if let Some(kind) = self.kind_name() {
             let name = self.name().unwrap_or("(no name)");
             let slash = self.namespace().map(|n| format!("{n}/")).unwrap_or_default();
-            place.push_str(&format!(": {kind} {slash}{name}"));
+            place = format!("{place}: {kind} {slash}{name}");
         }
         place
     }

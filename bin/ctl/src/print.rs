@@ -88,7 +88,7 @@ impl Table {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:<width$}   "));
+                pad(&mut line, "", cell, *width, "   ");
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -99,12 +99,16 @@ impl Table {
     /// Columns between lines.
     pub(crate) fn boxed(&self) -> String {
         let widths = self.widths();
-        let rule: String =
-            widths.iter().map(|w| format!("+{}", "-".repeat(w + 2))).collect::<String>() + "+\n";
+        let mut rule = String::new();
+        for width in &widths {
+            rule.push('+');
+            rule.extend(std::iter::repeat_n('-', width + 2));
+        }
+        rule.push_str("+\n");
         let mut text = rule.clone();
         for (i, row) in self.rows.iter().enumerate() {
             for (cell, width) in row.iter().zip(&widths) {
-                text.push_str(&format!("| {cell:<width$} "));
+                pad(&mut text, "| ", cell, *width, " ");
             }
             text.push_str("|\n");
             if i == 0 {
@@ -113,6 +117,14 @@ impl Table {
         }
         text + &rule
     }
+}
+
+/// Appends a cell, filled up with spaces.
+fn pad(text: &mut String, before: &str, cell: &str, width: usize, after: &str) {
+    text.push_str(before);
+    text.push_str(cell);
+    text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
+    text.push_str(after);
 }
 
 /// The value at a column's path, as one word or a list of words.

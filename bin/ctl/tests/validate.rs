@@ -1,5 +1,7 @@
 //! `validate` and wrong usage, as a script sees them: output, exit codes. No cluster.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -145,7 +145,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..9 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            bomb = format!("{bomb}a{i}: &a{i} [{refs}]\n");
         }
         assert!(brief(&bomb)[0].2.is_err());
         assert!(brief(&"[".repeat(100_000))[0].2.is_err());

@@ -1,5 +1,7 @@
 //! Conversion, a table a kind of object: what is written, what the calculation gets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use api::convert;
 use api::v3;
 use model::{Action, IpVersion, Port, Protocol};

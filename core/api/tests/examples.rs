@@ -1,5 +1,7 @@
 //! The examples that users are given are valid, keep their meaning when written again, and convert.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::path::Path;
 
 use api::{convert, v3};

@@ -40,7 +40,9 @@ pub fn interface_name(prefix: &str, namespace: &str, pod: &str) -> String {
     let digest = Sha1::new().chain_update(namespace).chain_update(".").chain_update(pod).finalize();
     let mut name = prefix.to_owned();
     for byte in &digest[..6] {
-        name.push_str(&format!("{byte:02x}"));
+        for digit in [byte >> 4, byte & 15] {
+            name.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
     }
     name.truncate(prefix.len() + 11);
     name

@@ -12,7 +12,7 @@ use super::labels;
 use crate::FieldError;
 use crate::NumOrString;
 use crate::net::{address, prefix};
-use crate::v3::node::{NodeAddress, NodeStatus, OrchRef};
+use crate::v3::node::{NodeAddress, NodeStatus, NodeWireguardSpec, OrchRef};
 use crate::v3::{self, NodeBgpSpec, NodeSpec, ipam};
 
 /// Reads an annotation of ours.
@@ -97,7 +97,7 @@ pub fn node_view(given: &KubernetesNode) -> v3::Node {
         ipv4_ipip_tunnel_addr: text("IPv4IPIPTunnelAddr"),
         route_reflector_cluster_id: text("RouteReflectorClusterID"),
     };
-    let wireguard = v3::node::NodeWireguardSpec {
+    let wireguard = NodeWireguardSpec {
         interface_ipv4_address: text("IPv4WireguardInterfaceAddr"),
         interface_ipv6_address: text("IPv6WireguardInterfaceAddr"),
     };
@@ -127,7 +127,7 @@ pub fn node_view(given: &KubernetesNode) -> v3::Node {
             ipv6_vxlan_tunnel_addr: text("IPv6VXLANTunnelAddr"),
             vxlan_tunnel_mac_addr_v6: text("VXLANTunnelMACAddrV6"),
             orch_refs: vec![OrchRef { node_name: name.into(), orchestrator: "k8s".into() }],
-            wireguard: (wireguard != Default::default()).then_some(wireguard),
+            wireguard: (wireguard != NodeWireguardSpec::default()).then_some(wireguard),
             addresses,
             interfaces: note(given, "Interfaces")
                 .and_then(|text| serde_json::from_str(text).ok())

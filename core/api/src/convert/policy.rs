@@ -250,9 +250,10 @@ fn allow(
     let mut out = Vec::new();
     for (protocol, ports) in by_protocol {
         for peer in &matches {
-            let (source, mut destination) = match ingress {
-                true => (peer.clone(), EntityMatch::default()),
-                false => (EntityMatch::default(), peer.clone()),
+            let (source, mut destination) = if ingress {
+                (peer.clone(), EntityMatch::default())
+            } else {
+                (EntityMatch::default(), peer.clone())
             };
             destination.ports.clone_from(&ports);
             out.push(Rule { protocol, source, destination, origin, ..Rule::any(Action::Allow) });

@@ -23,10 +23,10 @@ fn check(field: &str, kind: Kind, value: &Value, errors: &mut Errors) {
     let text = value.as_str().unwrap_or_default();
     let items = || value.as_array().into_iter().flatten().enumerate();
     match kind {
-        Kind::Choice(words) if !text.is_empty() => {
-            if !words.iter().any(|w| w.eq_ignore_ascii_case(text)) {
-                errors.push(field, format!("{text:?} is not one of {}", words.join(", ")));
-            }
+        Kind::Choice(words)
+            if !text.is_empty() && !words.iter().any(|w| w.eq_ignore_ascii_case(text)) =>
+        {
+            errors.push(field, format!("{text:?} is not one of {}", words.join(", ")));
         }
         Kind::Duration => drop(errors.take(field, duration(text))),
         Kind::Address if !text.is_empty() => drop(errors.take(field, address(text))),
@@ -34,10 +34,8 @@ fn check(field: &str, kind: Kind, value: &Value, errors: &mut Errors) {
             errors.take(field, text.parse::<model::IfaceName>().map_err(|e| e.to_string()));
         }
         Kind::RateLimit if !text.is_empty() => drop(errors.take(field, rate_limit(text))),
-        Kind::Mask => {
-            if value.as_u64().is_some_and(|m| m.count_ones() < 8) {
-                errors.push(field, "has fewer than 8 bits (want at least 8)");
-            }
+        Kind::Mask if value.as_u64().is_some_and(|m| m.count_ones() < 8) => {
+            errors.push(field, "has fewer than 8 bits (want at least 8)");
         }
         Kind::Cidrs => {
             for (i, item) in items() {

@@ -132,12 +132,9 @@ fn http(
     }
     for (i, path) in given.paths.iter().enumerate() {
         let at = format!("{field}.paths[{i}]");
-        let text = match (&path.exact, &path.prefix) {
-            (Some(text), None) | (None, Some(text)) => text,
-            _ => {
-                errors.push(at, "want exactly one of exact and prefix");
-                continue;
-            }
+        let ((Some(text), None) | (None, Some(text))) = (&path.exact, &path.prefix) else {
+            errors.push(at, "want exactly one of exact and prefix");
+            continue;
         };
         if !text.starts_with('/') {
             errors.push(&at, format!("{text:?} does not start with /"));
@@ -179,8 +176,9 @@ fn entity(
         for (i, port) in list.iter().enumerate() {
             let at = format!("{field}.{part}[{i}]");
             let Some(port) = errors.take(&at, port.port()) else { continue };
-            let named = matches!(port, Port::Named(_));
-            if !ported && !(named && rule.protocol.is_none()) {
+            // A name stands for ports of every protocol.
+            let free = matches!(port, Port::Named(_)) && rule.protocol.is_none();
+            if !(ported || free) {
                 errors.push(at, "needs protocol TCP, UDP or SCTP in the rule");
             }
         }
