@@ -49,6 +49,8 @@ impl Cni {
                 self.annotate(&id, &pod, &addresses, &request.container_id);
                 Ok(added)
             }
+            // A container that runs already keeps what it has.
+            Err(failure) if known.is_some() => Err(failure),
             Err(failure) => {
                 // Whatever was made goes; the runtime tries again with a new container.
                 let undone = self.undo(request, &id).await;
@@ -88,10 +90,10 @@ impl Cni {
         Err(Failure { code: codes::CHECK_FAILED, msg, details: wrong.join("; ") })
     }
 
-    /// In sync, which includes that what the last run left was looked through.
+    /// In sync, what the last run left looked through, the node's own addresses in force.
     async fn ready(&self) -> Result<(), Failure> {
-        let mut in_sync = self.shared.in_sync();
-        if timeout(WAIT_FOR_SYNC, in_sync.wait_for(|v| *v)).await.is_err() {
+        let mut started = self.pods.started.subscribe();
+        if timeout(WAIT_FOR_SYNC, started.wait_for(|v| *v)).await.is_err() {
             let msg = "the agent is not in sync with the datastore yet";
             return Err(Failure::new(codes::TRY_AGAIN, msg));
         }

@@ -86,7 +86,8 @@ async fn agent(settings: Arc<Settings>) -> Result<()> {
     let node = NodeName::from(settings.node.as_str());
     let dataplane = drivers::open(&settings.node, &felix.config, &mut registry)?;
     let tables = dataplane.policies().events()?;
-    let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), looping);
+    let again = dataplane.policies().again();
+    let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), (looping, again));
     let engine = std::thread::Builder::new().name("dataplane".into()).spawn(|| engine.run())?;
     drivers::watch_kernel(inbox.clone(), tables)?;
 

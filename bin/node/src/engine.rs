@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::inbox::{Batch, Inbox, Order};
 use crate::overlay::Overlay;
+use crate::policies::Again;
 use crate::status::Shared;
 
 /// How long the loop sleeps at most: it must report that it is alive.
@@ -29,6 +30,8 @@ pub(crate) struct Engine<P, N, C> {
     in_sync: Option<InSync>,
     waiting: Vec<(Waited, oneshot::Sender<()>)>,
     retry: Duration,
+    /// When the rules want to be looked at again.
+    again: Again,
 }
 
 /// What an order waits for.
@@ -42,7 +45,7 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         node: NodeName,
         dataplane: Dataplane<P, N, C>,
         (inbox, shared): (Arc<Inbox>, Arc<Shared>),
-        reporter: Reporter,
+        (reporter, again): (Reporter, Again),
     ) -> Self {
         Self {
             inbox,
@@ -54,6 +57,7 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
             in_sync: None,
             waiting: Vec::new(),
             retry: IDLE,
+            again,
         }
     }
 
@@ -100,6 +104,7 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
                 self.calc.update(update);
                 self.waiting.extend(done.map(|done| (Waited::InForce(id), done)));
             }
+            Order::Barrier { done } => self.waiting.push((Waited::Applied(u64::MAX), done)),
             Order::Detach { id, container, done } => {
                 if let Some(update) = self.overlay.detach(&id, &container) {
                     self.calc.update(update);
@@ -135,7 +140,7 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         }
         self.shared.mtu.store(self.dataplane.pod_mtu(), Ordering::Relaxed);
         self.shared.applied(&applied, self.calc.counts());
-        self.retry = applied.retry_after.unwrap_or(IDLE);
+        self.retry = applied.retry_after.unwrap_or(IDLE).min(self.again.get().unwrap_or(IDLE));
         self.reporter.report(if applied.failures.is_empty() {
             Report::good()
         } else {

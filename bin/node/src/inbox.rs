@@ -15,6 +15,8 @@ pub(crate) enum Order {
     Attach { container: String, endpoint: Arc<WorkloadEndpoint>, done: Option<oneshot::Sender<()>> },
     /// A container has none any more; `done` is answered once that is applied.
     Detach { id: WorkloadId, container: String, done: oneshot::Sender<()> },
+    /// Answered once everything said so far is in the kernel.
+    Barrier { done: oneshot::Sender<()> },
 }
 
 /// What came together since the last look.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
+use model::network::Node;
 use model::{Labels, WorkloadId};
 use serde_json::Value;
 use syncer::{NamespaceFacts, Seen, Sink, SyncState, Update};
@@ -26,7 +27,7 @@ struct Tables {
     pods: HashMap<WorkloadId, Arc<Pod>>,
     namespaces: HashMap<Arc<str>, Arc<NamespaceFacts>>,
     attachments: HashMap<WorkloadId, Attachment>,
-    node_labels: Labels,
+    node: Arc<Node>,
     datastore_ready: bool,
 }
 
@@ -40,6 +41,10 @@ pub(crate) struct Pods {
     pub(crate) changed: watch::Sender<u64>,
     /// True once every kind was listed.
     pub(crate) listed: watch::Sender<bool>,
+    /// True once the node's own addresses are known and in force.
+    pub(crate) started: watch::Sender<bool>,
+    /// Counts changes of this node.
+    node_changed: watch::Sender<u64>,
     /// Counts changes of pools.
     pub(crate) pools: watch::Sender<u64>,
     /// Counts changes of the configuration.
@@ -55,6 +60,8 @@ impl Pods {
             shared,
             changed: watch::Sender::new(0),
             listed: watch::Sender::new(false),
+            started: watch::Sender::new(false),
+            node_changed: watch::Sender::new(0),
             pools: watch::Sender::new(0),
             configuration: watch::Sender::new(0),
         }
@@ -77,7 +84,24 @@ impl Pods {
     }
 
     pub(crate) fn node_labels(&self) -> Labels {
-        self.tables().node_labels.clone()
+        self.tables().node.labels.clone()
+    }
+
+    /// Until the API's echo of our own tunnel addresses has arrived.
+    pub(crate) async fn node_has(&self, tunnels: &[IpAddr]) {
+        let mut changed = self.node_changed.subscribe();
+        while !tunnels.iter().all(|a| self.tables().node.vxlan_addresses.contains(a)) {
+            // The sender lives as long as the agent.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Waits until everything said so far is in the kernel.
+    pub(crate) async fn barrier(&self) {
+        let (done, applied) = tokio::sync::oneshot::channel();
+        self.inbox.order(crate::inbox::Order::Barrier { done });
+        // The other end is dropped when the agent stops.
+        let _ = applied.await;
     }
 
     /// The cluster's administrator has not stopped us.
@@ -112,7 +136,8 @@ impl Sink for Pods {
         if let Update::Node(name, Some(node)) = &update
             && name.as_str() == self.node
         {
-            self.tables().node_labels = node.labels.clone();
+            self.tables().node = node.clone();
+            self.node_changed.send_modify(|n| *n += 1);
         }
         self.inbox.update(update);
     }

@@ -1,6 +1,8 @@
 //! Sets and rules: what the calculation says, as tables, in the kernel.
 
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::Config;
@@ -11,18 +13,38 @@ use nft::NftDriver;
 use rules::config::{DenyAction, EndpointToHost, Failsafe, RateLimit, RateUnit};
 use rules::{Rules, RulesConfig};
 
+/// When the driver wants to be called again; shared with the apply loop.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Again(Arc<Mutex<Option<Duration>>>);
+
+impl Again {
+    pub(crate) fn get(&self) -> Option<Duration> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, wait: Option<Duration>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = wait;
+    }
+}
+
 /// Rules in memory and the driver that writes them.
 #[derive(Debug)]
 pub(crate) struct Nft {
     rules: Rules,
     driver: NftDriver,
+    again: Again,
 }
 
 impl Nft {
     /// In the network namespace of the calling thread.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let driver = NftDriver::open().context("opening nf_tables")?;
-        Ok(Self { rules: Rules::new(rules_config(config)), driver })
+        let rules = Rules::new(rules_config(config));
+        Ok(Self { rules, driver, again: Again::default() })
+    }
+
+    pub(crate) fn again(&self) -> Again {
+        self.again.clone()
     }
 
     /// Readable when others changed tables.
@@ -40,6 +62,7 @@ impl Policies for Nft {
         let failed = |e: nft::NftError| DriverError(e.to_string());
         self.driver.drain_events().map_err(failed)?;
         let report = self.driver.apply(&mut self.rules, in_sync).map_err(failed)?;
+        self.again.set(report.again_in);
         let refused = report.refused.into_iter();
         let refused = refused.map(|r| Refused { object: r.object, error: r.error }).collect();
         Ok(Outcome { changed: report.changed, refused })

@@ -153,7 +153,7 @@ impl Cni {
     }
 
     fn status(&self) -> Result<(), Failure> {
-        let good = *self.shared.in_sync().borrow();
+        let good = *self.pods.started.borrow();
         let msg = "the agent is not in sync with the datastore yet";
         if good { Ok(()) } else { Err(Failure::new(codes::NOT_AVAILABLE, msg)) }
     }

@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Sockets: `cni.sock`, `status.sock`.
     pub(crate) run_dir: PathBuf,
-    /// For other processes: `nodename`, `mtu`.
+    /// For other processes: `nodename`.
     pub(crate) lib_dir: PathBuf,
     pub(crate) log: LogConfig,
     pub(crate) interface_prefix: String,

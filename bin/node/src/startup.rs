@@ -2,6 +2,7 @@
 //! needs and does not have yet.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,13 @@ pub(crate) async fn run(
     loop {
         pools.mark_unchanged();
         match once(&settings, &datastore, &addresses).await {
-            Ok(()) => break,
+            Ok(tunnels) => {
+                // Pods get their packet size from the tunnels, so these must be in force first.
+                pods.node_has(&tunnels).await;
+                pods.barrier().await;
+                pods.started.send_replace(true);
+                break;
+            }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "start-up is not complete, trying again");
@@ -63,7 +70,11 @@ pub(crate) async fn run(
     }
 }
 
-async fn once(settings: &Settings, datastore: &Datastore, addresses: &Addresses) -> Result<()> {
+async fn once(
+    settings: &Settings,
+    datastore: &Datastore,
+    addresses: &Addresses,
+) -> Result<Vec<IpAddr>> {
     let node = this_node(settings, datastore).await?;
     let interfaces = crate::kernel::blocking(detect::interfaces).await?;
     let mut own = BTreeMap::new();
@@ -86,8 +97,9 @@ async fn once(settings: &Settings, datastore: &Datastore, addresses: &Addresses)
         network_available(settings, datastore, &node).await
     },)?;
     addresses.settings_changed();
-    tunnels(settings, datastore, addresses).await?;
-    write_files(settings).await
+    let tunnels = tunnels(settings, datastore, addresses).await?;
+    write_files(settings).await?;
+    Ok(tunnels)
 }
 
 async fn this_node(settings: &Settings, datastore: &Datastore) -> Result<Node> {
@@ -227,27 +239,32 @@ fn guid() -> String {
 }
 
 /// Tunnel addresses where pools need them, none where they do not.
-async fn tunnels(settings: &Settings, datastore: &Datastore, addresses: &Addresses) -> Result<()> {
+async fn tunnels(
+    settings: &Settings,
+    datastore: &Datastore,
+    addresses: &Addresses,
+) -> Result<Vec<IpAddr>> {
     let node = this_node(settings, datastore).await?;
     let labels = node.metadata.labels.iter().flatten();
     let labels = labels.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
     let labels: model::Labels = Arc::new(labels);
-    let mut changed = serde_json::Map::new();
+    let (mut all, mut changed) = (Vec::new(), serde_json::Map::new());
     for (version, key) in
         [(IpVersion::V4, "IPv4VXLANTunnelAddr"), (IpVersion::V6, "IPv6VXLANTunnelAddr")]
     {
         let key = format!("projectcalico.org/{key}");
         let address = addresses.tunnel(TunnelKind::Vxlan(version), &labels).await?;
+        all.extend(address);
         let address = address.map(|a| a.to_string());
         let known = node.metadata.annotations.as_ref().and_then(|a| a.get(&key));
         if known != address.as_ref() {
             changed.insert(key, json!(address));
         }
     }
-    if changed.is_empty() {
-        return Ok(());
+    if !changed.is_empty() {
+        patch_node(settings, datastore, Value::Object(changed)).await?;
     }
-    patch_node(settings, datastore, Value::Object(changed)).await
+    Ok(all)
 }
 
 /// The node's name, for tools beside us.

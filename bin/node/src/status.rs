@@ -1,7 +1,7 @@
 //! What the parts of the agent know about each other: the status document and the metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dataplane::Applied;
@@ -10,7 +10,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use serde_json::{Value, json};
 use syncer::SyncState;
 use telemetry::{Health, Registry};
-use tokio::sync::watch;
 
 /// Metrics of the agent's own; those of the dataplane are the dataplane's.
 pub(crate) struct Metrics {
@@ -78,7 +77,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// For pods made from now on.
     pub(crate) mtu: AtomicU32,
-    in_sync: watch::Sender<bool>,
+    in_sync: AtomicBool,
     facts: Mutex<Facts>,
 }
 
@@ -88,18 +87,13 @@ impl Shared {
             node: node.to_owned(),
             metrics: Metrics::register(registry),
             mtu: AtomicU32::new(0),
-            in_sync: watch::Sender::new(false),
+            in_sync: AtomicBool::new(false),
             facts: Mutex::default(),
         }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes to true once, after the first apply.
-    pub(crate) fn in_sync(&self) -> watch::Receiver<bool> {
-        self.in_sync.subscribe()
     }
 
     /// After each apply.
@@ -117,7 +111,7 @@ impl Shared {
         self.metrics.sets.set(counts.sets as i64);
         self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
         self.metrics.resync_state.set(3);
-        self.in_sync.send_if_modified(|known| !std::mem::replace(known, true));
+        self.in_sync.store(true, Ordering::Relaxed);
     }
 
     /// From the syncer.
@@ -126,7 +120,7 @@ impl Shared {
         match state {
             SyncState::Listing(_) => {
                 self.metrics.resyncs.inc();
-                if !*self.in_sync.borrow() {
+                if !self.in_sync.load(Ordering::Relaxed) {
                     self.metrics.resync_state.set(2);
                 }
             }
@@ -156,7 +150,7 @@ impl Shared {
             "version": env!("CARGO_PKG_VERSION"),
             "live": health.live(),
             "ready": health.ready(),
-            "inSync": *self.in_sync.borrow(),
+            "inSync": self.in_sync.load(Ordering::Relaxed),
             "datastore": {"connected": facts.failing.is_empty(), "failing": facts.failing},
             "endpoints": facts.endpoints,
             "policies": facts.policies,

@@ -1,0 +1,279 @@
+//! Agents of two nodes as processes, in network namespaces, against the embedded API; the plugin
+//! called as a runtime calls it. The test is its own agent: started with `CALICO_AGENT` set it
+//! runs `node::run`, so that an agent can be killed without killing the test.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cni::protocol::codes;
+use datastore::{Datastore, Resource};
+use serde_json::{Value, json};
+use testkit::{Netns, Server, Topology, tcp_reply};
+
+const NODES: Resource = Resource::core("nodes", "Node");
+const PODS: Resource = Resource::core("pods", "Pod");
+const BLOCKS: Resource = Resource::calico("ipamblocks", "IPAMBlock");
+const POLICIES: Resource = Resource::calico("globalnetworkpolicies", "GlobalNetworkPolicy");
+const NAMES: [&str; 2] = ["node-a", "node-b"];
+const PORT: u16 = 8080;
+
+fn main() -> ExitCode {
+    if std::env::var_os("CALICO_AGENT").is_some() {
+        return node::run(std::env::args_os().take(1));
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut cluster = runtime.block_on(Cluster::start());
+    runtime.block_on(story(&mut cluster));
+    println!("agent: ok");
+    ExitCode::SUCCESS
+}
+
+struct Cluster {
+    folder: tempfile::TempDir,
+    topology: Topology,
+    api: Datastore,
+    kubeconfig: PathBuf,
+    agents: Vec<Option<Child>>,
+}
+
+struct Pod {
+    name: &'static str,
+    node: usize,
+    container: String,
+    netns: Netns,
+    addresses: Vec<IpAddr>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for agent in self.agents.iter_mut().flatten() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+    }
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let topology = Topology::new(2, 1500);
+        topology.fabric.sh("ip addr add 10.0.0.1/24 dev br0");
+        let listener = topology.fabric.run(|| TcpListener::bind("10.0.0.1:6443")).unwrap();
+        let storage = store::Store::open(&store::Options::new(folder.path().join("db"))).unwrap();
+        let mut options = apiserver::Options::new(folder.path().join("pki"));
+        options.names = vec!["10.0.0.1".to_owned()];
+        let server = apiserver::Server::new(Arc::new(storage), options).unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, server.kubeconfig("https://10.0.0.1:6443")).unwrap();
+        let local = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = folder.path().join("kubeconfig-test");
+        std::fs::write(
+            &ours,
+            server.kubeconfig(&format!("https://{}", local.local_addr().unwrap())),
+        )
+        .unwrap();
+        tokio::spawn(server.serve(vec![listener, local], std::future::pending::<()>()));
+        let api = Datastore::connect(Some(&ours)).await.unwrap();
+        for name in NAMES {
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+            api.create::<Value>(&NODES, None, &node).await.unwrap();
+        }
+        let mut it = Self { folder, topology, api, kubeconfig, agents: vec![None, None] };
+        it.run_agent(0);
+        it.run_agent(1);
+        it
+    }
+
+    fn run_dir(&self, node: usize) -> PathBuf {
+        self.folder.path().join(NAMES[node])
+    }
+
+    fn run_agent(&mut self, node: usize) {
+        let dir = self.run_dir(node);
+        std::fs::create_dir_all(&dir).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log"));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .env("CALICO_AGENT", "1")
+            .env("NODENAME", NAMES[node])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("CALICO_RUN_DIR", &dir)
+            .env("CALICO_LIB_DIR", &dir)
+            .env("IP6", "autodetect")
+            .env("CALICO_IPV4POOL_CIDR", "10.65.0.0/16")
+            .env("CALICO_IPV4POOL_VXLAN", "Always")
+            .env("CALICO_IPV6POOL_CIDR", "fd65::/64")
+            .env("CALICO_IPV6POOL_VXLAN", "Always")
+            .stdin(Stdio::null())
+            .stderr(log.unwrap());
+        self.agents[node] = Some(self.topology.nodes[node].netns.spawn(&mut command));
+    }
+
+    fn kill_agent(&mut self, node: usize) {
+        let mut agent = self.agents[node].take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.run_dir(node).join("log")).unwrap_or_default()
+    }
+
+    fn call(&self, command: &str, pod: &Pod, uid: &str) -> Result<Value, Value> {
+        let socket = self.run_dir(pod.node).join("cni.sock");
+        let config =
+            json!({"cniVersion": "1.1.0", "name": "net", "type": "calico-cni", "socket": socket});
+        let args = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_UID={uid}", pod.name);
+        let env = cni::Env {
+            command: Some(command.into()),
+            container_id: Some(pod.container.clone()),
+            netns: Some(pod.netns.path().display().to_string()),
+            ifname: Some("eth0".into()),
+            args: Some(args),
+            socket: None,
+        };
+        let mut out = Vec::new();
+        let code = cni::run(&env, config.to_string().as_bytes(), &mut out);
+        let document = serde_json::from_slice(&out).unwrap_or(Value::Null);
+        // ExitCode cannot be compared; its text can.
+        if format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS) {
+            Ok(document)
+        } else {
+            Err(document)
+        }
+    }
+
+    async fn pod(&self, name: &'static str, node: usize, app: &str) -> (Pod, String) {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app": app}},
+            "spec": {"nodeName": NAMES[node], "containers": [{"name": "c", "image": "i"}]},
+        });
+        let made: Value = self.api.create(&PODS, Some("default"), &object).await.unwrap();
+        let uid = made["metadata"]["uid"].as_str().unwrap().to_owned();
+        let container = format!("c-{name}");
+        (Pod { name, node, container, netns: Netns::new(), addresses: Vec::new() }, uid)
+    }
+
+    /// ADD as a runtime does it: what says "try again" is tried again.
+    fn add(&self, pod: &mut Pod, uid: &str) -> Duration {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let started = Instant::now();
+            match self.call("ADD", pod, uid) {
+                Ok(result) => {
+                    let ips = result["ips"].as_array().unwrap();
+                    let text = |ip: &Value| ip["address"].as_str().unwrap().to_owned();
+                    let one = |ip: &Value| text(ip).split('/').next().unwrap().parse().unwrap();
+                    pod.addresses = ips.iter().map(one).collect();
+                    return started.elapsed();
+                }
+                Err(e) if e["code"] == codes::TRY_AGAIN && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(e) => panic!("ADD {}: {e}\n{}", pod.name, self.log(pod.node)),
+            }
+        }
+    }
+
+    /// Every address that the datastore says a pod has.
+    async fn allocated(&self) -> Vec<String> {
+        let blocks: Vec<Value> = self.api.list_all(&BLOCKS).await.unwrap();
+        let attributes = blocks.iter().flat_map(|b| b["spec"]["attributes"].as_array().cloned());
+        let pods =
+            attributes.flatten().filter_map(|a| a["secondary"]["pod"].as_str().map(str::to_owned));
+        let mut pods: Vec<_> = pods.collect();
+        pods.sort();
+        pods.dedup();
+        pods
+    }
+}
+
+fn replies(from: &Pod, to: &Pod) -> Vec<bool> {
+    let answer = to.addresses.iter().map(|a| {
+        let at = SocketAddr::new(*a, PORT);
+        tcp_reply(&from.netns, at, Duration::from_secs(1)).as_deref() == Some(to.name)
+    });
+    answer.collect()
+}
+
+async fn until(what: &str, cluster: &Cluster, good: impl AsyncFn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !good().await {
+        assert!(Instant::now() < until, "{what}\n{}\n{}", cluster.log(0), cluster.log(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn story(cluster: &mut Cluster) {
+    let (mut x, x_uid) = cluster.pod("x", 0, "x").await;
+    let (mut y, y_uid) = cluster.pod("y", 1, "y").await;
+    let (mut z, z_uid) = cluster.pod("z", 0, "z").await;
+    let took =
+        [cluster.add(&mut x, &x_uid), cluster.add(&mut y, &y_uid), cluster.add(&mut z, &z_uid)];
+    println!("ADD took {took:?}");
+    assert_eq!(x.addresses.len(), 2, "both families: {:?}", x.addresses);
+    let _servers = [&x, &y, &z].map(|p| Server::start(&p.netns, PORT, p.name));
+
+    // On one node at once; across nodes as soon as the others have heard of the block.
+    assert_eq!(replies(&x, &z), [true, true], "{}", cluster.log(0));
+    until("x reaches y by VXLAN", cluster, async || replies(&x, &y) == [true, true]).await;
+    cluster.call("CHECK", &x, &x_uid).unwrap();
+    assert_eq!(
+        cluster.call("ADD", &x, &x_uid).unwrap()["ips"][0]["address"],
+        format!("{}/32", x.addresses[0])
+    );
+
+    // A policy takes effect, and its end as well.
+    let policy = json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "deny-y"},
+        "spec": {"selector": "app == 'y'", "types": ["Ingress"]},
+    });
+    cluster.api.create::<Value>(&POLICIES, None, &policy).await.unwrap();
+    until("y is isolated", cluster, async || replies(&x, &y) == [false, false]).await;
+
+    // The agent dies: traffic and policy stay.
+    cluster.kill_agent(0);
+    cluster.kill_agent(1);
+    assert_eq!(replies(&x, &z), [true, true], "without an agent");
+    assert_eq!(replies(&x, &y), [false, false], "without an agent");
+    // A DEL meanwhile succeeds and is done later.
+    cluster.call("DEL", &z, &z_uid).unwrap();
+    cluster.run_agent(0);
+    cluster.run_agent(1);
+    until("z's addresses are released", cluster, async || cluster.allocated().await == ["x", "y"])
+        .await;
+    cluster.call("CHECK", &x, &x_uid).unwrap();
+
+    // After the restart everything goes on.
+    let (mut w, w_uid) = cluster.pod("w", 1, "w").await;
+    cluster.add(&mut w, &w_uid);
+    let _server = Server::start(&w.netns, PORT, w.name);
+    until("x reaches w", cluster, async || replies(&x, &w) == [true, true]).await;
+    assert_eq!(replies(&x, &y), [false, false], "after the restart");
+
+    // A late DEL of an old container does not touch its successor.
+    let mut successor =
+        Pod { container: "c-w2".into(), netns: Netns::new(), addresses: Vec::new(), ..w };
+    cluster.add(&mut successor, &w_uid);
+    let _server = Server::start(&successor.netns, PORT, successor.name);
+    let (name, node, container) = (successor.name, successor.node, "c-w".to_owned());
+    let late = Pod { name, node, container, netns: Netns::new(), addresses: Vec::new() };
+    cluster.call("DEL", &late, &w_uid).unwrap();
+    until("x reaches the successor", cluster, async || replies(&x, &successor) == [true, true])
+        .await;
+
+    for (pod, uid) in [(&x, &x_uid), (&y, &y_uid), (&successor, &w_uid)] {
+        cluster.call("DEL", pod, uid).unwrap();
+        cluster.call("DEL", pod, uid).unwrap();
+    }
+    until("all is released", cluster, async || cluster.allocated().await.is_empty()).await;
+    for node in 0..2 {
+        let links = cluster.topology.nodes[node].netns.out("ip -o link");
+        assert!(!links.contains("cali"), "left behind: {links}");
+    }
+}
