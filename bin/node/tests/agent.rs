@@ -274,6 +274,6 @@ async fn story(cluster: &mut Cluster) {
     until("all is released", cluster, async || cluster.allocated().await.is_empty()).await;
     for node in 0..2 {
         let links = cluster.topology.nodes[node].netns.out("ip -o link");
-        assert!(!links.contains("cali"), "left behind: {links}");
+        assert!(!links.contains(": cali"), "left behind: {links}");
     }
 }
