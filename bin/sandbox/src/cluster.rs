@@ -1,0 +1,145 @@
+//! `up` and `down`.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+
+use crate::args::{Up, tell};
+use crate::state::{Spec, State};
+use crate::{client, netns, process, status, supervisor, topology};
+
+/// How long a cluster may take to become ready.
+const READY: Duration = Duration::from_secs(60);
+
+/// Starts a sandbox and waits until all nodes are ready. What an interrupted start leaves behind,
+/// `down` removes; a failed start removes it itself.
+pub(crate) fn up(state: &State, up: &Up) -> Result<()> {
+    need_root()?;
+    process::plugin()?;
+    if state.load().is_ok() {
+        bail!(
+            "sandbox {:?} is up: `calico sandbox down` stops it, --name makes another",
+            state.name
+        );
+    }
+    let begin = Instant::now();
+    let spec = Spec {
+        nodes: up.nodes,
+        dual_stack: up.dual_stack,
+        encap: up.encap,
+        api_port: free_port()?,
+    };
+    if let Err(error) = start(state, &spec) {
+        drop(clean(state));
+        return Err(error);
+    }
+    tell(&format!(
+        "sandbox {:?}: {} nodes ready in {:.2} s\nexport KUBECONFIG={}",
+        state.name,
+        spec.nodes,
+        begin.elapsed().as_secs_f64(),
+        state.kubeconfig().display()
+    ));
+    Ok(())
+}
+
+/// Starts everything and waits.
+pub(crate) fn start(state: &State, spec: &Spec) -> Result<()> {
+    state.save(spec)?;
+    // The supervisor starts the API, which needs the hub only: nodes are made before it looks.
+    topology::build(state, spec)?;
+    resume(state)?;
+    client::runtime()?.block_on(wait_ready(state, spec))
+}
+
+/// Starts the supervisor, which starts what else does not run.
+pub(crate) fn resume(state: &State) -> Result<()> {
+    let child =
+        process::start(None, supervisor::own(state, "supervise")?, &[], &state.log("supervisor"))?;
+    if let Some(pid) = process::identify(i32::try_from(child.id())?) {
+        state.save_pid("supervisor", pid)?;
+    }
+    Ok(())
+}
+
+async fn wait_ready(state: &State, spec: &Spec) -> Result<()> {
+    let end = Instant::now() + READY;
+    let mut last = "the API has not started".to_owned();
+    while Instant::now() < end {
+        match look(state).await {
+            Ok(status) => {
+                let ready = status.nodes.iter().filter(|n| n.ready).count();
+                if ready == usize::from(spec.nodes) {
+                    return Ok(());
+                }
+                last = format!("{ready} of {} nodes are ready", spec.nodes);
+            }
+            Err(error) => last = format!("{error:#}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("not ready after {READY:?}: {last} (logs in {})", state.dir().join("log").display())
+}
+
+async fn look(state: &State) -> Result<status::Status> {
+    if !state.kubeconfig().exists() {
+        bail!("the API has not started");
+    }
+    status::read(&client::connect(&state.kubeconfig()).await?).await
+}
+
+/// Stops a sandbox and removes everything of it; nothing to do is no error.
+pub(crate) fn down(state: &State) -> Result<()> {
+    need_root()?;
+    clean(state)
+}
+
+/// Goes on after a failure, and returns the first.
+pub(crate) fn clean(state: &State) -> Result<()> {
+    let mut first = Ok(());
+    let mut note = |result: Result<()>| {
+        if first.is_ok() {
+            first = result;
+        }
+    };
+    // The supervisor goes first, or it would start the others again.
+    let mut pids = state.pids().unwrap_or_default();
+    pids.sort_by_key(|(name, _)| name != "supervisor");
+    for (_, pid) in pids {
+        process::stop(pid, Duration::from_millis(500));
+    }
+    for pod in state.pods().unwrap_or_default() {
+        if let Some(pid) = pod.responder {
+            process::stop(pid, Duration::ZERO);
+        }
+    }
+    let prefix = format!("{}-", state.name);
+    for name in netns::named(&prefix) {
+        // `a-b` is a sandbox of its own beside `a`: only what we make is ours.
+        let ours = ["hub", "k8s-node-", "pod-", "bastion", "stranger"];
+        if ours.iter().any(|o| name[prefix.len()..].starts_with(o)) {
+            note(netns::delete(&name));
+        }
+    }
+    match std::fs::remove_dir_all(state.dir()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            note(Err(e).with_context(|| format!("cannot remove {}", state.dir().display())));
+        }
+        _ => {}
+    }
+    first
+}
+
+fn need_root() -> Result<()> {
+    if Uid::effective().is_root() {
+        return Ok(());
+    }
+    bail!("root is needed: network namespaces, routes and rules are the kernel's");
+}
+
+pub(crate) fn free_port() -> Result<u16> {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(probe.local_addr()?.port())
+}

@@ -1,0 +1,65 @@
+//! Tables of who reaches whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::probe::Outcome;
+
+/// A cell of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    /// What the connection did.
+    pub(crate) measured: bool,
+    /// What the policies say, where they were asked.
+    pub(crate) said: Option<bool>,
+}
+
+impl Cell {
+    fn text(self) -> &'static str {
+        match (self.measured, self.said) {
+            (true, None | Some(true)) => "yes",
+            (false, None | Some(false)) => " - ",
+            (true, Some(false)) => "YES≠no",
+            (false, Some(true)) => "NO≠yes",
+        }
+    }
+}
+
+/// Rows are sources, columns are targets.
+pub(crate) fn table(
+    cells: &BTreeMap<(String, String), Cell>,
+    rows: &[String],
+    columns: &[String],
+) -> String {
+    let width = rows.iter().map(String::len).max().unwrap_or(0).max(10);
+    let mut text = String::new();
+    let mut legend = Vec::new();
+    let mut head = format!("{:width$}", "from \\ to");
+    for (i, column) in columns.iter().enumerate() {
+        head.push_str(&format!("  {:<6}", format!("[{}]", i + 1)));
+        legend.push(format!("[{}] {column}", i + 1));
+    }
+    text.push_str(&head);
+    for row in rows {
+        text.push_str(&format!("\n{row:width$}"));
+        for column in columns {
+            let cell = cells.get(&(row.clone(), column.clone()));
+            text.push_str(&format!("  {:<6}", cell.map_or("  ", |c| c.text())));
+        }
+    }
+    text.push('\n');
+    text.push_str(&legend.join("   "));
+    text
+}
+
+/// What a probe measured; of several addresses of a pod all must answer.
+pub(crate) fn of_outcomes(outcomes: &[Outcome]) -> String {
+    let mut cells: BTreeMap<(String, String), Cell> = BTreeMap::new();
+    for o in outcomes {
+        let cell = cells.entry((o.from.clone(), o.to.clone()));
+        let cell = cell.or_insert(Cell { measured: true, said: None });
+        cell.measured &= o.reachable;
+    }
+    let rows: BTreeSet<_> = cells.keys().map(|k| k.0.clone()).collect();
+    let columns: BTreeSet<_> = cells.keys().map(|k| k.1.clone()).collect();
+    table(&cells, &rows.into_iter().collect::<Vec<_>>(), &columns.into_iter().collect::<Vec<_>>())
+}

@@ -1,0 +1,173 @@
+//! What runs while a sandbox is up: keeps the API and the agents running, and is the kubelets and
+//! the scheduler.
+//!
+//! The others are processes of their own: when this one dies they go on, and its successor finds
+//! them by their recorded numbers.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use telemetry::LogConfig;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::state::{Encap, Spec, State};
+use crate::{client, kubelet, process, scheduler};
+
+/// How often the processes are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs until it is told to end; leaves the other processes running (`down` ends them).
+pub(crate) fn run(state: &State) -> Result<()> {
+    telemetry::init_logs(&LogConfig::default())?;
+    let spec = state.load()?;
+    client::runtime()?.block_on(async {
+        let mut term = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = term.recv() => Ok(()),
+            done = work(state, &spec) => done,
+        }
+    })
+}
+
+async fn work(state: &State, spec: &Spec) -> Result<()> {
+    let keep = keep_running(state.clone(), spec.clone());
+    let serve = async {
+        let client = wait_for_api(state).await?;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(scheduler::run(client.clone()));
+        for (i, node) in spec.node_names().into_iter().enumerate() {
+            let addresses = spec.node_addresses(u8::try_from(i)?);
+            let kubelet = kubelet::Kubelet::new(state.clone(), client.clone(), node, addresses)?;
+            tasks.spawn(kubelet.run());
+        }
+        tasks.join_next().await.context("nothing to do")??
+    };
+    tokio::try_join!(keep, serve).map(|_| ())
+}
+
+/// The API's kubeconfig is written before it listens; an answer says that it is up.
+async fn wait_for_api(state: &State) -> Result<kube::Client> {
+    loop {
+        if state.kubeconfig().exists()
+            && let Ok(client) = client::connect(&state.kubeconfig()).await
+            && client.apiserver_version().await.is_ok()
+        {
+            return Ok(client);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn keep_running(state: State, spec: Spec) -> Result<()> {
+    let mut children = Vec::new();
+    loop {
+        ensure(&state, "api", &mut children, || start_api(&state))?;
+        // An agent without a kubeconfig would only fail and be started again.
+        if state.node_kubeconfig().exists() {
+            for (i, node) in spec.node_names().iter().enumerate() {
+                let addresses = spec.node_addresses(u8::try_from(i)?);
+                ensure(&state, node, &mut children, || {
+                    start_agent(&state, &spec, node, &addresses)
+                })?;
+            }
+            tokio::time::sleep(LOOK).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn ensure(
+    state: &State,
+    name: &str,
+    children: &mut Vec<std::process::Child>,
+    start: impl FnOnce() -> Result<std::process::Child>,
+) -> Result<()> {
+    // Our own children must be waited for, or they stay as zombies.
+    children.retain_mut(|c| matches!(c.try_wait(), Ok(None)));
+    if let Some(pid) = state.pid(name)? {
+        if process::alive(pid) {
+            return Ok(());
+        }
+        tracing::warn!(process = name, pid = pid.pid, "has ended; starting it again");
+    }
+    let child = start()?;
+    let pid = i32::try_from(child.id())?;
+    if let Some(pid) = process::identify(pid) {
+        state.save_pid(name, pid)?;
+    }
+    children.push(child);
+    Ok(())
+}
+
+fn start_api(state: &State) -> Result<std::process::Child> {
+    process::start(None, own(state, "api")?, &[], &state.log("api"))
+}
+
+/// A hidden verb of this program, for this sandbox.
+pub(crate) fn own(
+    state: &State,
+    verb: &str,
+) -> Result<(std::path::PathBuf, Vec<std::ffi::OsString>)> {
+    let parent = state.dir().parent().context("the state folder has a parent")?;
+    let words: [&OsStr; 6] = [
+        "sandbox".as_ref(),
+        "--name".as_ref(),
+        state.name.as_ref(),
+        "--state-dir".as_ref(),
+        parent.as_ref(),
+        verb.as_ref(),
+    ];
+    process::own(&words)
+}
+
+/// The agent, told what a DaemonSet's manifest would tell it.
+fn start_agent(
+    state: &State,
+    spec: &Spec,
+    node: &str,
+    addresses: &[IpAddr],
+) -> Result<std::process::Child> {
+    let dir = state.node_dir(node);
+    for folder in ["run", "lib"] {
+        std::fs::create_dir_all(dir.join(folder))?;
+    }
+    let (vxlan, cluster_routes) = match spec.encap {
+        Encap::Vxlan => ("Always", "EnabledIPIPOnly"),
+        Encap::None => ("Never", "Enabled"),
+    };
+    let path = |p: std::path::PathBuf| p.display().to_string();
+    let mut env = vec![
+        ("NODENAME", node.to_owned()),
+        ("KUBECONFIG", path(state.node_kubeconfig())),
+        ("DATASTORE_TYPE", "kubernetes".to_owned()),
+        ("CALICO_NETWORKING_BACKEND", if vxlan == "Always" { "vxlan" } else { "none" }.to_owned()),
+        ("CALICO_RUN_DIR", path(dir.join("run"))),
+        ("CALICO_LIB_DIR", path(dir.join("lib"))),
+        ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16".to_owned()),
+        ("CALICO_IPV4POOL_IPIP", "Never".to_owned()),
+        ("CALICO_IPV4POOL_VXLAN", vxlan.to_owned()),
+        ("CALICO_IPV6POOL_IPIP", "Never".to_owned()),
+        ("CALICO_IPV6POOL_VXLAN", vxlan.to_owned()),
+        ("FELIX_PROGRAMCLUSTERROUTES", cluster_routes.to_owned()),
+        ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "ACCEPT".to_owned()),
+        ("FELIX_HEALTHENABLED", "true".to_owned()),
+        ("FELIX_PROMETHEUSMETRICSENABLED", "true".to_owned()),
+        ("FELIX_LOGSEVERITYSCREEN", "info".to_owned()),
+        ("FELIX_IPV6SUPPORT", spec.dual_stack.to_string()),
+    ];
+    for address in addresses {
+        let (name, length) = if address.is_ipv4() { ("IP", 24) } else { ("IP6", 64) };
+        env.push((name, format!("{address}/{length}")));
+    }
+    if spec.dual_stack {
+        env.push(("CALICO_IPV6POOL_CIDR", "fd00:192:168::/48".to_owned()));
+    } else {
+        env.push(("IP6", "none".to_owned()));
+    }
+    let env: Vec<_> = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let agent = process::own(&["node".as_ref()])?;
+    process::start(Some(&state.netns(node)), agent, &env, &state.log(node))
+}
