@@ -119,10 +119,10 @@ impl Cni {
             match timeout_at(deadline, asked).await {
                 Ok(Ok(Some(pod))) => match self.is_ours(&pod) {
                     Ok(()) if right(&pod) => return Ok(Arc::new(pod)),
-                    Ok(()) => last = "it has another UID".to_owned(),
+                    Ok(()) => last = String::from("it has another UID"),
                     Err(why) => last = why,
                 },
-                Ok(Ok(None)) => last = "there is none".to_owned(),
+                Ok(Ok(None)) => last = String::from("there is none"),
                 Ok(Err(e)) => last = e.to_string(),
                 Err(_) => {}
             }
@@ -287,12 +287,9 @@ impl Cni {
             endpoint: Arc::new(endpoint),
             done: Some(done),
         });
-        match timeout(WAIT_FOR_POLICY, in_force).await {
-            Ok(Ok(())) => {}
-            _ => {
-                let msg = format!("the policy of pod {id} is not in the kernel yet");
-                return Err(Failure::new(codes::TRY_AGAIN, msg));
-            }
+        if !matches!(timeout(WAIT_FOR_POLICY, in_force).await, Ok(Ok(()))) {
+            let msg = format!("the policy of pod {id} is not in the kernel yet");
+            return Err(Failure::new(codes::TRY_AGAIN, msg));
         }
         Ok(Added {
             host_ifname: plan.host_iface.to_string(),

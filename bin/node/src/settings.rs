@@ -108,7 +108,10 @@ fn node_name(get: &Get<'_>) -> Result<String> {
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim().to_lowercase();
-    if name.is_empty() { bail!("NODENAME is not set and the host has no name") } else { Ok(name) }
+    if name.is_empty() {
+        bail!("NODENAME is not set and the host has no name");
+    }
+    Ok(name)
 }
 
 fn address(get: &Get<'_>, name: &str) -> Address {

@@ -2,6 +2,12 @@
 //! called as a runtime calls it. The test is its own agent: started with `CALICO_AGENT` set it
 //! runs `node::run`, so that an agent can be killed without killing the test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, though it brings its own main function"
+)]
+
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -160,7 +166,7 @@ impl Cluster {
 
     /// ADD as a runtime does it: what says "try again" is tried again.
     fn add(&self, pod: &mut Pod, uid: &str) -> Duration {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             let started = Instant::now();
             match self.call("ADD", pod, uid) {
@@ -182,7 +188,7 @@ impl Cluster {
     /// Every address that the datastore says a pod has.
     async fn allocated(&self) -> Vec<String> {
         let blocks: Vec<Value> = self.api.list_all(&BLOCKS).await.unwrap();
-        let attributes = blocks.iter().flat_map(|b| b["spec"]["attributes"].as_array().cloned());
+        let attributes = blocks.iter().filter_map(|b| b["spec"]["attributes"].as_array().cloned());
         let pods =
             attributes.flatten().filter_map(|a| a["secondary"]["pod"].as_str().map(str::to_owned));
         let mut pods: Vec<_> = pods.collect();

@@ -14,11 +14,14 @@ use serde_json::Value;
 
 use crate::*;
 
+/// Revision and JSON, by plural and name.
+type Objects = BTreeMap<(&'static str, String), (u64, Value)>;
+
 /// A datastore whose every operation lets the others go first, and that fails now and then: before
 /// the write, or after it without saying so.
 #[derive(Default)]
 struct Fake {
-    objects: Mutex<BTreeMap<(&'static str, String), (u64, Value)>>,
+    objects: Mutex<Objects>,
     revision: Mutex<u64>,
     dice: Mutex<u64>,
     faults: bool,
@@ -43,10 +46,7 @@ impl Fake {
     fn write<K: Kind, T>(
         &self,
         name: &str,
-        act: impl FnOnce(
-            &mut BTreeMap<(&'static str, String), (u64, Value)>,
-            u64,
-        ) -> Result<T, StoreError>,
+        act: impl FnOnce(&mut Objects, u64) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fault = if self.faults { self.roll(12) } else { 9 };
         let failed = || StoreError::Failed(format!("injected at {} {name}", K::KIND));

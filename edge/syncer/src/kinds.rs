@@ -145,16 +145,16 @@ fn namespace(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     annotations.retain(|k, _| k.starts_with("cni.projectcalico.org/"));
     let facts = Arc::new(NamespaceFacts { labels, annotations });
     let seen = Seen::Namespace(metadata.name.unwrap_or_default().into(), Some(facts));
-    Ok(Read { seen: Some(seen), ..only(profile_update(name, profile)) })
+    Ok(Read { seen: Some(seen), ..only(Some(profile_update(name, profile))) })
 }
 
-fn profile_update(name: ProfileName, profile: model::policy::Profile) -> Option<Update> {
-    Some(Update::Profile(name, Some(Arc::new(profile))))
+fn profile_update(name: ProfileName, profile: model::policy::Profile) -> Update {
+    Update::Profile(name, Some(Arc::new(profile)))
 }
 
 fn service_account(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let (name, profile) = convert::service_account_profile(&raw.read::<ServiceAccount>()?);
-    Ok(only(profile_update(name, profile)))
+    Ok(only(Some(profile_update(name, profile))))
 }
 
 fn node(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
@@ -200,7 +200,7 @@ fn tier(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
 fn profile(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let given: v3::Profile = raw.read()?;
     let Converted { value, errors } = convert::profile(&given);
-    Ok(Read { errors: texts(&errors), ..only(profile_update(given.name().into(), value)) })
+    Ok(Read { errors: texts(&errors), ..only(Some(profile_update(given.name().into(), value))) })
 }
 
 fn network_set(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
