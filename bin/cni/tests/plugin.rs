@@ -1,5 +1,7 @@
 //! The binary, called as a runtime calls it, against an agent that says what it is told to say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;

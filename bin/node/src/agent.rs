@@ -31,7 +31,8 @@ use crate::status::Shared;
 #[command(name = "calico-node", version)]
 struct Arguments {}
 
-/// Runs until told to stop by SIGTERM or SIGINT. What it programmed stays in force. The first
+/// Runs until told to stop by SIGTERM or SIGINT (exit code 0), until it fails (1), or until its
+/// configuration changes (129: start it again). What it programmed stays in force. The first
 /// argument is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = Arguments::try_parse_from(args);
@@ -41,7 +42,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(code);
     }
     match start() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Told) => ExitCode::SUCCESS,
+        Ok(End::Reconfigured) => ExitCode::from(RECONFIGURED),
         Err(error) => {
             let text = format!("calico-node: {error:#}\n");
             let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
@@ -50,7 +52,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn start() -> Result<()> {
+/// The exit code that asks for a new start with the new configuration: upstream's, so that who
+/// runs it as a child knows it.
+const RECONFIGURED: u8 = 129;
+
+/// Why the agent ends when nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By a signal.
+    Told,
+    /// The configuration is no longer the one it runs with.
+    Reconfigured,
+}
+
+fn start() -> Result<End> {
     let settings = Settings::from_environment()?;
     telemetry::init_logs(&settings.log).context("logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,7 +79,7 @@ fn start() -> Result<()> {
     done
 }
 
-async fn agent(settings: Arc<Settings>) -> Result<()> {
+async fn agent(settings: Arc<Settings>) -> Result<End> {
     tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "starting");
     let health = Health::default();
     let both = Aspects { live: true, ready: true };
@@ -108,13 +123,17 @@ async fn agent(settings: Arc<Settings>) -> Result<()> {
         interface_prefix: settings.interface_prefix.clone(),
     };
     tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
-    tokio::spawn(felix::watch(settings.clone(), datastore.clone(), pods.clone(), felix));
+    let changed = felix::changed(settings.clone(), datastore.clone(), pods.clone(), felix);
     tokio::spawn(startup::run(settings, datastore, addresses, pods, started));
 
-    wait_for_the_end(&engine).await?;
+    let end = tokio::select! {
+        ended = wait_for_the_end(&engine) => ended.map(|()| End::Told)?,
+        () = changed => End::Reconfigured,
+    };
     tracing::info!("stopping; what is programmed stays in force");
     inbox.stop();
-    engine.join().map_err(|_| anyhow::anyhow!("the dataplane thread panicked"))
+    engine.join().map_err(|_| anyhow::anyhow!("the dataplane thread panicked"))?;
+    Ok(end)
 }
 
 /// A signal, or the end of the thread that must not end.

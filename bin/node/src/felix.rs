@@ -54,9 +54,9 @@ async fn read(settings: &Settings, datastore: &Datastore) -> Result<Resolved, Er
     }))
 }
 
-/// Says when what is in force is no longer what is configured: the drivers take their settings when
-/// they start.
-pub(crate) async fn watch(
+/// Ends when what is in force is no longer what is configured: the drivers take their settings when
+/// they start, so the agent must start again.
+pub(crate) async fn changed(
     settings: Arc<Settings>,
     datastore: Datastore,
     pods: Arc<Pods>,
@@ -70,7 +70,9 @@ pub(crate) async fn watch(
         if now.config != in_force.config {
             let differ = now.values.iter().filter(|(k, v)| in_force.values.get(*k) != Some(v));
             let names: Vec<_> = differ.map(|(k, _)| *k).collect();
-            tracing::warn!(settings = names.join(", "), "changed: in force after a restart");
+            tracing::warn!(settings = names.join(", "), "changed: starting again with them");
+            return;
         }
     }
+    std::future::pending::<()>().await;
 }

@@ -1,6 +1,7 @@
 //! `up` and `down`.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use crate::state::{Spec, State};
 use crate::{client, netns, process, status, supervisor, topology};
 
 /// How long a cluster may take to become ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// Starts a sandbox and waits until all nodes are ready. What an interrupted start leaves behind,
 /// `down` removes; a failed start removes it itself.
@@ -32,8 +33,9 @@ pub(crate) fn up(state: &State, up: &Up) -> Result<()> {
         api_port: free_port()?,
     };
     if let Err(error) = start(state, &spec) {
+        let logs = keep_logs(state);
         drop(clean(state));
-        return Err(error);
+        return Err(error).with_context(|| format!("the logs are in {}", logs.display()));
     }
     tell(&format!(
         "sandbox {:?}: {} nodes ready in {:.2} s\nexport KUBECONFIG={}",
@@ -80,7 +82,7 @@ async fn wait_ready(state: &State, spec: &Spec) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("not ready after {READY:?}: {last} (logs in {})", state.dir().join("log").display())
+    bail!("not ready after {READY:?}: {last}")
 }
 
 async fn look(state: &State) -> Result<status::Status> {
@@ -90,9 +92,18 @@ async fn look(state: &State) -> Result<status::Status> {
     status::read(&client::connect(&state.kubeconfig()).await?).await
 }
 
+/// Moves the logs of a start that failed to where removing the sandbox does not remove them.
+fn keep_logs(state: &State) -> PathBuf {
+    let kept = state.failed_logs();
+    drop(std::fs::remove_dir_all(&kept));
+    drop(std::fs::rename(state.logs(), &kept));
+    kept
+}
+
 /// Stops a sandbox and removes everything of it; nothing to do is no error.
 pub(crate) fn down(state: &State) -> Result<()> {
     need_root()?;
+    drop(std::fs::remove_dir_all(state.failed_logs()));
     clean(state)
 }
 

@@ -82,9 +82,13 @@ fn check_files(examples: &Path) -> Result<()> {
     }
     let entries = std::fs::read_dir(examples).context("cannot list the examples")?;
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let known = STEPS.iter().any(|(file, _)| *file == name);
-        anyhow::ensure!(known || !name.ends_with(".yaml"), "the demo has no step for {name}");
+        anyhow::ensure!(
+            known || path.extension() != Some("yaml".as_ref()),
+            "the demo has no step for {name}"
+        );
     }
     Ok(())
 }

@@ -25,6 +25,9 @@ use crate::{netns, process};
 /// How often a failed start is tried again at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How often the pods' processes are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// One node's kubelet.
 #[derive(Clone)]
 pub(crate) struct Kubelet {
@@ -56,8 +59,16 @@ impl Kubelet {
         let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node));
         let mut events = std::pin::pin!(watcher(Api::<Pod>::all(self.client.clone()), mine));
         let mut listed = BTreeSet::new();
+        let mut look = tokio::time::interval(LOOK);
         loop {
-            match events.try_next().await {
+            let event = tokio::select! {
+                event = events.try_next() => event,
+                _ = look.tick() => {
+                    self.revive()?;
+                    continue;
+                }
+            };
+            match event {
                 Ok(Some(Event::Init)) => listed.clear(),
                 Ok(Some(Event::InitApply(pod))) => {
                     listed.extend(pod.uid());
@@ -75,10 +86,17 @@ impl Kubelet {
     fn forget_unlisted(&self, listed: &BTreeSet<String>) -> Result<()> {
         for record in self.state.pods()? {
             if record.node == self.node && !listed.contains(&record.uid) {
-                let pod = json!({"metadata": {
-                    "namespace": record.namespace, "name": record.name, "uid": record.uid,
-                }});
-                self.look_at(serde_json::from_value(pod)?);
+                self.look_at(known_as(&record)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A container whose process has died is started again, as a kubelet does.
+    fn revive(&self) -> Result<()> {
+        for record in self.state.pods()? {
+            if record.node == self.node && record.responder.is_some_and(|r| !process::alive(r)) {
+                self.look_at(known_as(&record)?);
             }
         }
         Ok(())
@@ -246,6 +264,14 @@ impl Kubelet {
             "capacity": {"pods": "1100"}, "allocatable": {"pods": "1100"},
         })
     }
+}
+
+/// A pod as far as its record knows it: enough to ask the API for the rest.
+fn known_as(record: &PodRecord) -> Result<Pod> {
+    let pod = json!({"metadata": {
+        "namespace": record.namespace, "name": record.name, "uid": record.uid,
+    }});
+    Ok(serde_json::from_value(pod)?)
 }
 
 fn kernel() -> String {

@@ -1,6 +1,7 @@
 //! Tables of who reaches whom.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use crate::probe::Outcome;
 
@@ -35,15 +36,15 @@ pub(crate) fn table(
     let mut legend = Vec::new();
     let mut head = format!("{:width$}", "from \\ to");
     for (i, column) in columns.iter().enumerate() {
-        head.push_str(&format!("  {:<6}", format!("[{}]", i + 1)));
+        let _ = write!(head, "  {:<6}", format!("[{}]", i + 1));
         legend.push(format!("[{}] {column}", i + 1));
     }
     text.push_str(&head);
     for row in rows {
-        text.push_str(&format!("\n{row:width$}"));
+        let _ = write!(text, "\n{row:width$}");
         for column in columns {
             let cell = cells.get(&(row.clone(), column.clone()));
-            text.push_str(&format!("  {:<6}", cell.map_or("  ", |c| c.text())));
+            let _ = write!(text, "  {:<6}", cell.map_or("  ", |c| c.text()));
         }
     }
     text.push('\n');

@@ -108,7 +108,7 @@ fn tcp(port: u16, name: String) -> Result<()> {
 
 fn converse(mut stream: std::net::TcpStream, name: &str) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(600)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(10)))?;
     stream.write_all(format!("{name}\n").as_bytes())?;
     let mut buffer = [0; 4096];
     loop {

@@ -81,13 +81,13 @@ pub(crate) fn receive(
 ) -> io::Result<(Vec<u8>, SocketAddr)> {
     let (n, from) = socket.recv_from(buffer)?;
     // The first n bytes have been written; copied out one by one without trusting more than that.
-    let bytes = buffer[..n].iter().map(initialised).collect();
+    let bytes = buffer[..n].iter().map(|byte| initialised(*byte)).collect();
     let from = from.as_socket().ok_or_else(|| io::Error::other("not an IP address"))?;
     Ok((bytes, from))
 }
 
 #[expect(unsafe_code, reason = "socket2 receives into uninitialised memory")]
-fn initialised(byte: &MaybeUninit<u8>) -> u8 {
+fn initialised(byte: MaybeUninit<u8>) -> u8 {
     // SAFETY: only called for the bytes that recv_from says it has written.
     unsafe { byte.assume_init() }
 }

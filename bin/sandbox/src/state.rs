@@ -73,8 +73,17 @@ impl State {
         self.dir.join("node.kubeconfig")
     }
 
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
     pub(crate) fn log(&self, of: &str) -> PathBuf {
-        self.dir.join("log").join(format!("{of}.log"))
+        self.logs().join(format!("{of}.log"))
+    }
+
+    /// Where the logs of a start that failed stay: beside the folder, which is removed.
+    pub(crate) fn failed_logs(&self) -> PathBuf {
+        self.dir.with_extension("failed")
     }
 
     /// Folder that a node's agent has as its run folder.

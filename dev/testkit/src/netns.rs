@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -120,7 +122,7 @@ impl NamedNetns {
     pub fn new(prefix: &str) -> Self {
         let inner = Netns::new();
         let made = Self { inner, name: unique(prefix) };
-        std::fs::create_dir_all("/run/netns").expect("/run/netns can be made");
+        FOLDER.call_once(prepare_folder);
         File::create(made.path()).expect("a file in /run/netns can be made");
         let from = made.inner.path();
         let none: Option<&Path> = None;
@@ -151,6 +153,24 @@ impl Drop for NamedNetns {
         // Drop cannot report; a leftover mount point is found by its prefix and process id.
         let _ = umount2(&self.path(), MntFlags::MNT_DETACH);
         let _ = std::fs::remove_file(self.path());
+    }
+}
+
+static FOLDER: Once = Once::new();
+
+/// Does what the first `ip netns add` does: makes `/run/netns` a mount point of its own. If `ip` did
+/// so later, its mount would cover ours, and they could not be removed.
+fn prepare_folder() {
+    const NONE: Option<&Path> = None;
+    let folder = Path::new("/run/netns");
+    std::fs::create_dir_all(folder).expect("/run/netns can be made");
+    let file = File::open(folder).expect("/run/netns can be opened");
+    let _lock = Flock::lock(file, FlockArg::LockExclusive).expect("/run/netns can be locked");
+    let share = || mount(NONE, folder, NONE, MsFlags::MS_SHARED | MsFlags::MS_REC, NONE);
+    if share().is_err() {
+        mount(Some(folder), folder, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+            .and_then(|()| share())
+            .expect("/run/netns can be made a mount point (root?)");
     }
 }
 

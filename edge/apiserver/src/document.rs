@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-pub(crate) use openapi::document::{V2_BINARY, V2_BINARY_ANSWER};
 use openapi::document::{self, Resource};
+pub(crate) use openapi::document::{V2_BINARY, V2_BINARY_ANSWER};
 
 use crate::registry::Registry;
 

@@ -159,9 +159,9 @@ impl Registry {
             return;
         }
         if *status {
-            self.schemas.add_with_status(group, version, kind, schema)
+            self.schemas.add_with_status(group, version, kind, schema);
         } else {
-            self.schemas.add(group, version, kind, schema)
+            self.schemas.add(group, version, kind, schema);
         }
         resource.shape.schema = self.schemas.for_kind(group, version, kind);
         self.add(Arc::new(resource));

@@ -1,8 +1,11 @@
 //! The ordinary kubectl as a client of the server: no flag that a real cluster would not need.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod common;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -64,7 +67,7 @@ impl Cluster {
         let mut stdin = child.stdin.take().expect("it is piped");
         stdin.write_all(input.as_bytes()).await.expect("kubectl reads");
         drop(stdin);
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         let output = tokio::time::timeout(limit, child.wait_with_output()).await;
         let output = output.unwrap_or_else(|_| panic!("kubectl {words}: no end in {limit:?}"));
         let output = output.expect("kubectl runs");
@@ -264,7 +267,7 @@ async fn selectors_pages_and_generated_names() {
         let object = json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"generateName": "g-", "labels": {"odd": (n % 2).to_string(), "n": n.to_string()}},
             "spec": {"nodeName": format!("n{}", n % 3), "containers": [{"name": "c", "image": "i"}]}});
-        all += &format!("{object}\n---\n");
+        writeln!(all, "{object}\n---").unwrap();
     }
     let made = k.run("create -f -", &all).await;
     assert_eq!(

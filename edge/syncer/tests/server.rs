@@ -1,5 +1,7 @@
 //! Against the embedded API: restarts, a history that is gone, deletes that happen meanwhile.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -48,9 +50,8 @@ impl Api {
     async fn stop(self) -> SocketAddr {
         self.stop.send(()).unwrap();
         // Watches that are still open are cut off.
-        if tokio::time::timeout(Duration::from_secs(2), self.task).await.is_err() {
-            panic!("the server does not stop");
-        }
+        let stopped = tokio::time::timeout(Duration::from_secs(2), self.task).await;
+        stopped.expect("the server does not stop").expect("the server panicked");
         self.address
     }
 

@@ -1,5 +1,7 @@
 //! The endpoints over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
