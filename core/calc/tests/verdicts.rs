@@ -204,7 +204,8 @@ fn cluster(d: &mut Dice) -> View {
     }
     let backend =
         Backend { address: "10.1.0.2".parse().unwrap(), protocol: Protocol::TCP, port: 80 };
-    v.services.insert(ServiceId { namespace: "ns".into(), name: "svc".into() }, vec![backend]);
+    let service = ServiceId { namespace: "ns".into(), name: "svc".into() };
+    v.update(Update::ServiceSlice("slice".into(), service, Some(Arc::new(vec![backend]))));
     for n in 0..d.roll(7) {
         let p = policy(d, n);
         v.policies.insert(p.id.clone(), Arc::new(p));
@@ -220,12 +221,11 @@ fn updates(v: &View, d: &mut Dice) -> Vec<Update> {
     all.extend(v.tiers.values().map(|t| Update::Tier(t.name.clone(), Some(t.clone()))));
     all.extend(v.profiles.iter().map(|(n, p)| Update::Profile(n.clone(), Some(p.clone()))));
     all.extend(v.network_sets.iter().map(|(n, s)| Update::NetworkSet(n.clone(), Some(s.clone()))));
-    for (id, backends) in &v.services {
-        all.push(Update::ServiceSlice(
-            "slice".into(),
-            id.clone(),
-            Some(Arc::new(backends.clone())),
-        ));
+    for (id, slices) in &v.services {
+        let told = |(slice, backends): (&Arc<str>, &Arc<Vec<_>>)| {
+            Update::ServiceSlice(slice.clone(), id.clone(), Some(backends.clone()))
+        };
+        all.extend(slices.iter().map(told));
     }
     for i in (1..all.len()).rev() {
         all.swap(i, usize::try_from(d.roll(i as u64 + 1)).unwrap());

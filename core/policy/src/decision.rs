@@ -73,7 +73,7 @@ pub struct Considered {
 }
 
 /// A place on the packet's way where policy is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
     /// A pod's interface.
     Workload(model::WorkloadId),

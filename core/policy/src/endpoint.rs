@@ -7,6 +7,7 @@ use model::policy::{Profile, Stage, Tier};
 use model::{Action, Labels, Policy, PolicyId, ProfileName, Rule, TierName};
 
 use crate::decision::{Considered, Direction, Point, Reason, Step, Verdict};
+use crate::judge::{Applied, Judge};
 use crate::packet::Packet;
 use crate::rule;
 use crate::view::View;
@@ -19,7 +20,7 @@ pub(crate) struct Subject<'a> {
 }
 
 /// Which policies are asked at this place, and what follows when none decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// A pod: normal policies; then profiles; then drop.
     Workload,
@@ -49,16 +50,15 @@ impl Kind {
 /// The answer of `subject`'s policies to `packet`. `None`: nothing here has an opinion (only for the
 /// host kinds without an implicit deny).
 pub(crate) fn decide(
-    view: &View,
+    judge: &Judge<'_>,
     subject: &Subject<'_>,
     kind: Kind,
     direction: Direction,
     packet: &Packet,
 ) -> Option<Step> {
-    let mut walk = Walk { view, packet, direction, point: &subject.point, considered: Vec::new() };
-    let tiers = tiers_for(view, subject, kind, direction);
-    for (tier, policies) in tiers {
-        match walk.tier(tier, &policies, kind) {
+    let mut walk = Walk { judge, packet, direction, point: &subject.point, considered: Vec::new() };
+    for (tier, policies) in judge.applied(subject, kind, direction).iter() {
+        match walk.tier(tier, policies, kind) {
             Outcome::Decided(step) => return Some(*step),
             Outcome::Next => {}
         }
@@ -71,12 +71,12 @@ pub(crate) fn decide(
 
 /// Tiers with at least one enforced policy for this endpoint and direction, in order, each with its
 /// policies in order.
-fn tiers_for<'a>(
+pub(crate) fn tiers_for<'a>(
     view: &'a View,
     subject: &Subject<'_>,
     kind: Kind,
     direction: Direction,
-) -> Vec<(&'a Tier, Vec<&'a Policy>)> {
+) -> Applied<'a> {
     let labels = view.labels(subject.labels, subject.profiles);
     let applies = |p: &Policy| match direction {
         Direction::Ingress => p.applies_ingress,
@@ -122,15 +122,15 @@ struct Origin<'a> {
 }
 
 /// The walk of one packet through one endpoint's rules in one direction.
-struct Walk<'a> {
-    view: &'a View,
+struct Walk<'a, 'v> {
+    judge: &'a Judge<'v>,
     packet: &'a Packet,
     direction: Direction,
     point: &'a Point,
     considered: Vec<Considered>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn tier(&mut self, tier: &Tier, policies: &[&Policy], kind: Kind) -> Outcome {
         for policy in policies {
             let rules = match self.direction {
@@ -167,7 +167,7 @@ impl Walk<'_> {
             ..Profile::default()
         });
         for name in subject.profiles {
-            let profile = self.view.profiles.get(name).unwrap_or(&missing).clone();
+            let profile = self.judge.view().profiles.get(name).unwrap_or(&missing).clone();
             let rules = match self.direction {
                 Direction::Ingress => &profile.ingress,
                 Direction::Egress => &profile.egress,
@@ -185,7 +185,7 @@ impl Walk<'_> {
 
     fn rules(&mut self, rules: &[Rule], origin: &Origin<'_>) -> Walked {
         for r in rules {
-            let result = rule::matches(self.view, r, self.packet);
+            let result = rule::matches(self.judge, r, self.packet);
             self.considered.push(Considered {
                 tier: origin.tier.cloned(),
                 policy: origin.policy.cloned(),

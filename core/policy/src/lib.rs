@@ -5,8 +5,8 @@
 //! places on the packet's way where policy was asked, and at each the rule that decided, with
 //! everything that was considered before it.
 //!
-//! It is written to be read beside section 2 of the capability inventory, not to be fast: every
-//! question walks the whole view. It shares no code with `calc` and `rules`, because it is the oracle
+//! It is written to be read beside section 2 of the capability inventory, not to be fast; a [`Judge`]
+//! remembers what many questions about one view have in common. It shares no code with `calc` and `rules`, because it is the oracle
 //! that those are tested against (law 9).
 //!
 //! Invariants:
@@ -19,16 +19,18 @@
 //! policy), service translation (a packet's destination is the one after it), HTTP matches (layers 3
 //! and 4 of such a rule are what a packet data plane can see).
 //!
-//! Start reading at [`evaluate`], then `endpoint::decide`, then `rule::matches`.
+//! Start reading at [`Judge::evaluate`], then `path::walk`, `endpoint::decide`, `rule::matches`.
 
 mod decision;
 mod endpoint;
+mod judge;
 mod packet;
 mod path;
 mod rule;
 mod view;
 
 pub use decision::{Considered, Decision, Direction, Point, Reason, Step, Verdict};
+pub use judge::Judge;
 pub use packet::Packet;
 pub use path::evaluate;
 pub use view::{Failsafe, NodeView, Overlay, View};

@@ -7,16 +7,17 @@ use model::{Action, HostEndpoint, IfaceName, NodeName, Protocol, WorkloadEndpoin
 
 use crate::decision::{Decision, Direction, Point, Reason, Step, Verdict};
 use crate::endpoint::{Kind, Subject, decide};
+use crate::judge::Judge;
 use crate::packet::Packet;
 use crate::view::{Failsafe, Overlay, View};
 
-/// Says what happens to the first packet of a flow, and why.
-///
-/// The packet meets, in this order, whatever of it exists: the source's own egress policy (pod or
-/// host), the source node's forward policy on the way out, the destination node's policy on the way
-/// in, the destination's own ingress policy. All must allow.
+/// One question to a fresh [`Judge`]: see [`Judge::evaluate`].
 pub fn evaluate(view: &View, packet: &Packet) -> Decision {
-    let mut way = Way { view, packet, steps: Vec::new() };
+    Judge::new(view).evaluate(packet)
+}
+
+pub(crate) fn walk(judge: &Judge<'_>, packet: &Packet) -> Decision {
+    let mut way = Way { judge, view: judge.view(), packet, steps: Vec::new() };
     let verdict = match way.walk() {
         Ok(()) => Verdict::Allow,
         Err(Denied) => Verdict::Deny,
@@ -27,7 +28,7 @@ pub fn evaluate(view: &View, packet: &Packet) -> Decision {
 /// Where one end of the packet is.
 enum End<'a> {
     /// A pod.
-    Pod(&'a Arc<WorkloadEndpoint>),
+    Pod(&'a WorkloadEndpoint),
     /// A process of a node.
     Node(&'a NodeName),
     /// Anything that the view does not know.
@@ -35,11 +36,11 @@ enum End<'a> {
 }
 
 impl<'a> End<'a> {
-    fn at(view: &'a View, address: std::net::IpAddr) -> Self {
-        if let Some(pod) = view.workload_at(address) {
+    fn at(judge: &Judge<'a>, address: std::net::IpAddr) -> Self {
+        if let Some(pod) = judge.workloads_at(address).first() {
             return Self::Pod(pod);
         }
-        view.node_at(address).map_or(Self::Outside, Self::Node)
+        judge.view().node_at(address).map_or(Self::Outside, Self::Node)
     }
 
     fn node(&self) -> Option<&'a NodeName> {
@@ -53,18 +54,20 @@ impl<'a> End<'a> {
 
 struct Denied;
 
-struct Way<'a> {
+struct Way<'a, 'v> {
+    judge: &'a Judge<'v>,
     view: &'a View,
     packet: &'a Packet,
     steps: Vec<Step>,
 }
 
-impl Way<'_> {
+impl Way<'_, '_> {
     fn walk(&mut self) -> Result<(), Denied> {
-        let (view, packet) = (self.view, self.packet);
-        let (from, to) = (End::at(view, packet.source), End::at(view, packet.destination));
+        let packet = self.packet;
+        let (from, to) =
+            (End::at(self.judge, packet.source), End::at(self.judge, packet.destination));
         let same_node = from.node().is_some() && from.node() == to.node();
-        let tunnelled = view.overlay == Overlay::Tunnelled
+        let tunnelled = self.view.overlay == Overlay::Tunnelled
             && matches!((&from, &to), (End::Pod(_), End::Pod(_)));
         match (&from, &to) {
             // A process of the host reaches its own pods, whatever their ingress policy (2.1).
@@ -123,7 +126,7 @@ impl Way<'_> {
     fn pod(&mut self, pod: &WorkloadEndpoint, direction: Direction) -> Result<(), Denied> {
         let point = Point::Workload(pod.id.clone());
         let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
-        let step = decide(self.view, &subject, Kind::Workload, direction, self.packet);
+        let step = decide(self.judge, &subject, Kind::Workload, direction, self.packet);
         step.map_or(Ok(()), |step| self.push(step))
     }
 
@@ -141,7 +144,7 @@ impl Way<'_> {
         let early = [(Kind::Untracked, untracked), (Kind::PreDnat, dir == Direction::Ingress)];
         let failsafe = self.is_failsafe(dir);
         for (kind, _) in early.into_iter().filter(|(_, asked)| *asked && !failsafe) {
-            if let Some(step) = decide(self.view, &subject, kind, dir, self.packet) {
+            if let Some(step) = decide(self.judge, &subject, kind, dir, self.packet) {
                 return self.push(step);
             }
         }
@@ -151,7 +154,7 @@ impl Way<'_> {
             let point = subject.point.clone();
             return self.plain(point, dir, Verdict::Allow, Reason::Failsafe);
         }
-        if let Some(step) = decide(self.view, &subject, kind, dir, self.packet) {
+        if let Some(step) = decide(self.judge, &subject, kind, dir, self.packet) {
             return self.push(step);
         }
         self.nobody(dir);

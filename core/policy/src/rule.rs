@@ -7,11 +7,11 @@ use model::policy::{EntityMatch, Icmp};
 use model::{NamedPort, Port, Protocol, Rule};
 use selector::Selector;
 
+use crate::judge::Judge;
 use crate::packet::Packet;
-use crate::view::View;
 
 /// `Ok` for a match, else the first field that failed.
-pub(crate) fn matches(view: &View, rule: &Rule, packet: &Packet) -> Result<(), &'static str> {
+pub(crate) fn matches(judge: &Judge<'_>, rule: &Rule, packet: &Packet) -> Result<(), &'static str> {
     let icmp = |want: &Icmp| {
         packet.icmp.is_some_and(|got| {
             got.kind == want.kind && want.code.is_none_or(|code| got.code == Some(code))
@@ -22,8 +22,8 @@ pub(crate) fn matches(view: &View, rule: &Rule, packet: &Packet) -> Result<(), &
     check("notProtocol", rule.not_protocol.is_none_or(|p| p != packet.protocol))?;
     check("icmp", rule.icmp.as_ref().is_none_or(icmp))?;
     check("notICMP", !rule.not_icmp.as_ref().is_some_and(icmp))?;
-    Side::source(view, rule, packet).matches()?;
-    Side::destination(view, rule, packet).matches()
+    Side::source(judge, rule, packet).matches()?;
+    Side::destination(judge, rule, packet).matches()
 }
 
 fn check(field: &'static str, holds: bool) -> Result<(), &'static str> {
@@ -31,8 +31,8 @@ fn check(field: &'static str, holds: bool) -> Result<(), &'static str> {
 }
 
 /// One side of a rule against one side of a packet.
-struct Side<'a> {
-    view: &'a View,
+struct Side<'a, 'v> {
+    judge: &'a Judge<'v>,
     entity: &'a EntityMatch,
     rule_protocol: Option<Protocol>,
     address: IpAddr,
@@ -43,10 +43,10 @@ struct Side<'a> {
     service_ports: bool,
 }
 
-impl<'a> Side<'a> {
-    fn source(view: &'a View, rule: &'a Rule, packet: &Packet) -> Self {
+impl<'a, 'v> Side<'a, 'v> {
+    fn source(judge: &'a Judge<'v>, rule: &'a Rule, packet: &Packet) -> Self {
         Self {
-            view,
+            judge,
             entity: &rule.source,
             rule_protocol: rule.protocol,
             address: packet.source,
@@ -65,9 +65,9 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn destination(view: &'a View, rule: &'a Rule, packet: &Packet) -> Self {
+    fn destination(judge: &'a Judge<'v>, rule: &'a Rule, packet: &Packet) -> Self {
         Self {
-            view,
+            judge,
             entity: &rule.destination,
             rule_protocol: rule.protocol,
             address: packet.destination,
@@ -105,23 +105,13 @@ impl<'a> Side<'a> {
 
     /// Whether some pod, host endpoint or network set with this address satisfies `selector`.
     fn selected(&self, selector: &Selector) -> bool {
-        let view = self.view;
-        let workload = view.workloads.values().any(|w| {
-            w.addresses.contains(&self.address)
-                && selector.matches(&view.labels(&w.labels, &w.profiles))
-        });
-        let host = || {
-            view.hosts.values().any(|h| {
-                h.addresses.contains(&self.address)
-                    && selector.matches(&view.labels(&h.labels, &h.profiles))
-            })
+        let (judge, address) = (self.judge, self.address);
+        let picks = |labels: &model::Labels, profiles: &[model::ProfileName]| {
+            selector.matches(&judge.view().labels(labels, profiles))
         };
-        let set = || {
-            view.network_sets.values().any(|s| {
-                self.in_any(&s.nets) && selector.matches(&view.labels(&s.labels, &s.profiles))
-            })
-        };
-        workload || host() || set()
+        judge.workloads_at(address).iter().any(|w| picks(&w.labels, &w.profiles))
+            || judge.hosts_at(address).iter().any(|h| picks(&h.labels, &h.profiles))
+            || judge.sets_at(address).iter().any(|s| picks(&s.labels, &s.profiles))
     }
 
     fn on_any(&self, ports: &[Port]) -> bool {
@@ -135,7 +125,7 @@ impl<'a> Side<'a> {
 
     /// Named ports are those of the endpoints that this side's selector picks.
     fn on_named(&self, name: &str) -> bool {
-        let view = self.view;
+        let judge = self.judge;
         let listed = |ports: &[NamedPort]| {
             ports.iter().any(|p| {
                 *p.name == *name
@@ -146,24 +136,16 @@ impl<'a> Side<'a> {
         };
         let picked = |labels: &model::Labels, profiles: &[model::ProfileName]| {
             let selector = self.entity.selector.as_ref();
-            selector.is_none_or(|s| s.matches(&view.labels(labels, profiles)))
+            selector.is_none_or(|s| s.matches(&judge.view().labels(labels, profiles)))
         };
-        let workload = view.workloads.values().any(|w| {
-            w.addresses.contains(&self.address)
-                && listed(&w.ports)
-                && picked(&w.labels, &w.profiles)
-        });
-        workload
-            || view.hosts.values().any(|h| {
-                h.addresses.contains(&self.address)
-                    && listed(&h.ports)
-                    && picked(&h.labels, &h.profiles)
-            })
+        let (workloads, hosts) = (judge.workloads_at(self.address), judge.hosts_at(self.address));
+        workloads.iter().any(|w| listed(&w.ports) && picked(&w.labels, &w.profiles))
+            || hosts.iter().any(|h| listed(&h.ports) && picked(&h.labels, &h.profiles))
     }
 
     fn backs_service(&self) -> bool {
-        let backends = self.entity.service.as_ref().and_then(|s| self.view.services.get(s));
-        backends.into_iter().flatten().any(|b| {
+        let slices = self.entity.service.as_ref().and_then(|s| self.judge.view().services.get(s));
+        slices.into_iter().flat_map(|s| s.values()).flat_map(|s| s.iter()).any(|b| {
             b.address == self.address
                 && (!self.service_ports || (b.protocol == self.protocol && b.port == self.port))
         })

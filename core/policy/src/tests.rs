@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::endpoint::HostTarget;
 use model::policy::{EntityMatch, NetworkSet, NetworkSetId, Profile, ServiceId, Stage, Tier};
-use model::update::Backend;
+use model::update::{Backend, Update};
 use model::{
     Action, HostEndpoint, NamedPort, NodeName, Policy, PolicyId, PolicyKind, Port, ProfileName,
     Protocol, Rule, WorkloadEndpoint, WorkloadId,
@@ -247,7 +247,7 @@ fn rule_fields() {
     };
     v.network_sets.insert(NetworkSetId { namespace: "".into(), name: "s".into() }, Arc::new(set));
     let backend = Backend { address: addr("10.1.0.2"), protocol: Protocol::TCP, port: 8080 };
-    v.services.insert(service("svc"), vec![backend]);
+    v.update(Update::ServiceSlice("slice".into(), service("svc"), Some(Arc::new(vec![backend]))));
     for (what, destination, matches) in dst {
         let rule = Rule { protocol: Some(Protocol::TCP), destination, ..Rule::any(Action::Allow) };
         let v = with(v.clone(), [policy("p", "app == 'b'", Some(vec![rule]), None)]);

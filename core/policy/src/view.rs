@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::policy::{NetworkSet, NetworkSetId, Profile, ServiceId, Tier};
-use model::update::Backend;
+use model::update::{Backend, Update};
 use model::{
     Action, HostEndpoint, IfaceName, NodeName, Policy, PolicyId, ProfileName, Protocol, TierName,
     WorkloadEndpoint, WorkloadId,
@@ -56,8 +56,8 @@ pub struct View {
     pub profiles: BTreeMap<ProfileName, Arc<Profile>>,
     /// Network sets.
     pub network_sets: BTreeMap<NetworkSetId, Arc<NetworkSet>>,
-    /// Backends of services, all slices together.
-    pub services: BTreeMap<ServiceId, Vec<Backend>>,
+    /// Backends of services, by slice.
+    pub services: BTreeMap<ServiceId, BTreeMap<Arc<str>, Arc<Vec<Backend>>>>,
     /// Nodes.
     pub nodes: BTreeMap<NodeName, NodeView>,
     /// How pods' packets travel between nodes.
@@ -103,7 +103,32 @@ impl selector::Labels for Inherited<'_> {
     }
 }
 
+/// Puts in or takes out.
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
 impl View {
+    /// Takes in one change. Nodes, pools and blocks are left to the caller: which interfaces a node
+    /// has, and how packets travel between nodes, no single one of them says.
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Workload(id, value) => set(&mut self.workloads, id, value),
+            Update::Host(name, value) => set(&mut self.hosts, name, value),
+            Update::Policy(id, value) => set(&mut self.policies, id, value),
+            Update::Tier(name, value) => set(&mut self.tiers, name, value),
+            Update::Profile(name, value) => set(&mut self.profiles, name, value),
+            Update::NetworkSet(id, value) => set(&mut self.network_sets, id, value),
+            Update::ServiceSlice(slice, service, value) => {
+                set(self.services.entry(service).or_default(), slice, value);
+            }
+            Update::Node(..) | Update::Pool(..) | Update::Block(..) | Update::InSync => {}
+        }
+    }
+
     /// The labels that selectors see.
     pub(crate) fn labels<'a>(
         &'a self,
