@@ -1,5 +1,7 @@
 //! What is filled in before an object is stored.
 
+use model::Action;
+use model::policy::Tier;
 use serde_json::{Map, Value, json};
 
 /// The label that carries a policy's tier, so that policies can be listed by tier.
@@ -100,7 +102,7 @@ pub(crate) fn kubernetes_policy(object: &mut Value) {
 
 pub(crate) fn tier(object: &mut Value) {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let pass = matches!(name, "kube-admin" | "kube-baseline");
+    let pass = Tier::built_in(name).is_some_and(|t| t.default_action == Action::Pass);
     let Some(spec) = spec(object) else { return };
     set_if_absent(spec, "defaultAction", if pass { "Pass" } else { "Deny" }.into());
 }

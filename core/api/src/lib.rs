@@ -33,7 +33,6 @@ pub use defaults::TIER_LABEL;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kinds::{Column, Kind, Source, by_word, kinds, lookup};
 pub use meta::{Cluster, Namespaced, NoStatus, Object, Spec};
-pub use validate::reserved_order;
 pub use value::NumOrString;
 
 use serde::{Deserialize, Serialize};

@@ -404,15 +404,8 @@ impl Policies {
 
     /// Order and default action of a tier.
     fn tier(&self, name: &TierName) -> Option<(Option<f64>, Action)> {
-        if let Some(tier) = self.tiers.get(name) {
-            return Some((tier.order, tier.default_action));
-        }
-        match name.as_str() {
-            "kube-admin" => Some((Some(1_000.0), Action::Pass)),
-            "default" => Some((Some(1_000_000.0), Action::Deny)),
-            "kube-baseline" => Some((Some(10_000_000.0), Action::Pass)),
-            _ => None,
-        }
+        let tier = self.tiers.get(name).cloned().or_else(|| Tier::built_in(name.as_str()))?;
+        Some((tier.order, tier.default_action))
     }
 
     /// The order of evaluation: tier by order and name, then order, name, namespace, kind.

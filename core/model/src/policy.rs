@@ -295,6 +295,21 @@ pub struct Tier {
     pub default_action: Action,
 }
 
+impl Tier {
+    /// Name, order and default action of the tiers that act whether or not an object says so.
+    pub const BUILT_IN: [(&str, f64, Action); 3] = [
+        ("kube-admin", 1_000.0, Action::Pass),
+        ("default", 1_000_000.0, Action::Deny),
+        ("kube-baseline", 10_000_000.0, Action::Pass),
+    ];
+
+    /// The built-in tier of this name.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let (name, order, default_action) = Self::BUILT_IN.into_iter().find(|t| t.0 == name)?;
+        Some(Self { name: name.into(), order: Some(order), default_action })
+    }
+}
+
 /// Fallback rules of an endpoint, and labels that its members inherit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {

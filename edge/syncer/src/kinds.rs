@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::convert::{self, Converted};
-use api::{FieldError, v3};
+use api::convert::update::{self, Telling, Told};
 use datastore::Resource;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use model::{Labels, Policy, ProfileName, Update, WorkloadId};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use model::{Labels, Update, WorkloadId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -90,30 +87,38 @@ pub(crate) fn all() -> Vec<Kind> {
     vec![
         core("pods", "Pod", 100, pod as ReadFn),
         core("namespaces", "Namespace", 200, namespace),
-        core("serviceaccounts", "ServiceAccount", 200, service_account),
-        core("nodes", "Node", 50, node),
-        group("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", kubernetes_policy),
-        group("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", slice),
-        calico("networkpolicies", "NetworkPolicy", network_policy),
-        calico("globalnetworkpolicies", "GlobalNetworkPolicy", global_network_policy),
-        calico("tiers", "Tier", tier),
-        calico("profiles", "Profile", profile),
-        calico("networksets", "NetworkSet", network_set),
-        calico("globalnetworksets", "GlobalNetworkSet", global_network_set),
-        calico("hostendpoints", "HostEndpoint", host_endpoint),
+        core("serviceaccounts", "ServiceAccount", 200, |_, raw| {
+            plain(raw, update::service_account)
+        }),
+        core("nodes", "Node", 50, |_, raw| plain(raw, update::node)),
+        group("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", |_, raw| {
+            plain(raw, update::kubernetes_network_policy)
+        }),
+        group("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", |_, raw| {
+            plain(raw, update::endpoint_slice)
+        }),
+        calico("networkpolicies", "NetworkPolicy", |_, raw| plain(raw, update::network_policy)),
+        calico("globalnetworkpolicies", "GlobalNetworkPolicy", |_, raw| {
+            plain(raw, update::global_network_policy)
+        }),
+        calico("tiers", "Tier", |_, raw| plain(raw, update::tier)),
+        calico("profiles", "Profile", |_, raw| plain(raw, update::profile)),
+        calico("networksets", "NetworkSet", |_, raw| plain(raw, update::network_set)),
+        calico("globalnetworksets", "GlobalNetworkSet", |_, raw| {
+            plain(raw, update::global_network_set)
+        }),
+        calico("hostendpoints", "HostEndpoint", |_, raw| plain(raw, update::host_endpoint)),
         calico("ippools", "IPPool", pool),
-        calico("ipamblocks", "IPAMBlock", block),
+        calico("ipamblocks", "IPAMBlock", |_, raw| plain(raw, update::block)),
         calico("felixconfigurations", "FelixConfiguration", felix_configuration),
         calico("clusterinformations", "ClusterInformation", cluster_information),
     ]
 }
 
-fn texts(errors: &[FieldError]) -> Vec<String> {
-    errors.iter().map(ToString::to_string).collect()
-}
-
-fn only(update: Option<Update>) -> Read {
-    Read { update, ..Read::default() }
+fn told(telling: Telling) -> Result<Read, String> {
+    let Told { update, errors } = telling.map_err(|e| e.to_string())?;
+    let errors = errors.iter().map(ToString::to_string).collect();
+    Ok(Read { update, errors, ..Read::default() })
 }
 
 fn pod(reader: &Reader, raw: Raw<'_>) -> Result<Read, String> {
@@ -121,22 +126,21 @@ fn pod(reader: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let spec = pod.spec.as_ref();
     let here = spec.and_then(|s| s.node_name.as_deref()) == Some(&reader.node);
     let own_network = spec.and_then(|s| s.host_network) != Some(true);
-    let endpoint = convert::pod(&pod, &reader.interface_prefix).map_err(|e| e.to_string())?;
+    let read = told(update::pod(&pod, &reader.interface_prefix))?;
     let id = WorkloadId {
         namespace: pod.metadata.namespace.as_deref().unwrap_or_default().into(),
         name: pod.metadata.name.as_deref().unwrap_or_default().into(),
     };
     let seen = (here && own_network).then(|| {
         pod.metadata.managed_fields = None;
-        Seen::Pod(id.clone(), Some(Arc::new(pod)))
+        Seen::Pod(id, Some(Arc::new(pod)))
     });
-    let update = endpoint.map(|e| Update::Workload(id, Some(Arc::new(e))));
-    Ok(Read { update, seen, errors: Vec::new() })
+    Ok(Read { seen, ..read })
 }
 
 fn namespace(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let namespace: Namespace = raw.read()?;
-    let (name, profile) = convert::namespace_profile(&namespace);
+    let read = told(update::namespace(&namespace))?;
     let metadata = namespace.metadata;
     let shared =
         metadata.labels.iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
@@ -145,94 +149,16 @@ fn namespace(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     annotations.retain(|k, _| k.starts_with("cni.projectcalico.org/"));
     let facts = Arc::new(NamespaceFacts { labels, annotations });
     let seen = Seen::Namespace(metadata.name.unwrap_or_default().into(), Some(facts));
-    Ok(Read { seen: Some(seen), ..only(Some(profile_update(name, profile))) })
+    Ok(Read { seen: Some(seen), ..read })
 }
 
-fn profile_update(name: ProfileName, profile: model::policy::Profile) -> Update {
-    Update::Profile(name, Some(Arc::new(profile)))
-}
-
-fn service_account(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let (name, profile) = convert::service_account_profile(&raw.read::<ServiceAccount>()?);
-    Ok(only(Some(profile_update(name, profile))))
-}
-
-fn node(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let node: Node = raw.read()?;
-    let Converted { value, errors } = convert::node(&node);
-    let name = node.metadata.name.unwrap_or_default();
-    let update = Update::Node(name.into(), Some(Arc::new(value)));
-    Ok(Read { errors: texts(&errors), ..only(Some(update)) })
-}
-
-fn slice(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let slice: EndpointSlice = raw.read()?;
-    let Some((service, backends)) = convert::endpoint_slice(&slice) else { return Ok(only(None)) };
-    // Slices are namespaced; their names alone are not unique.
-    let name = slice.metadata.name.unwrap_or_default();
-    let name = format!("{}/{name}", slice.metadata.namespace.unwrap_or_default());
-    Ok(only(Some(Update::ServiceSlice(name.into(), service, Some(Arc::new(backends))))))
-}
-
-fn policy(converted: Result<Converted<Policy>, FieldError>) -> Result<Read, String> {
-    let Converted { value, errors } = converted.map_err(|e| e.to_string())?;
-    let update = Update::Policy(value.id.clone(), Some(Arc::new(value)));
-    Ok(Read { errors: texts(&errors), ..only(Some(update)) })
-}
-
-fn kubernetes_policy(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    policy(convert::kubernetes_network_policy(&raw.read::<NetworkPolicy>()?))
-}
-
-fn network_policy(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    policy(convert::network_policy(&raw.read::<v3::NetworkPolicy>()?))
-}
-
-fn global_network_policy(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    policy(convert::global_network_policy(&raw.read::<v3::GlobalNetworkPolicy>()?))
-}
-
-fn tier(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let tier = convert::tier(&raw.read::<v3::Tier>()?);
-    Ok(only(Some(Update::Tier(tier.name.clone(), Some(tier)))))
-}
-
-fn profile(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let given: v3::Profile = raw.read()?;
-    let Converted { value, errors } = convert::profile(&given);
-    Ok(Read { errors: texts(&errors), ..only(Some(profile_update(given.name().into(), value))) })
-}
-
-fn network_set(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let (id, Converted { value, errors }) = convert::network_set(&raw.read::<v3::NetworkSet>()?);
-    let update = Update::NetworkSet(id, Some(Arc::new(value)));
-    Ok(Read { errors: texts(&errors), ..only(Some(update)) })
-}
-
-fn global_network_set(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let (id, Converted { value, errors }) =
-        convert::global_network_set(&raw.read::<v3::GlobalNetworkSet>()?);
-    let update = Update::NetworkSet(id, Some(Arc::new(value)));
-    Ok(Read { errors: texts(&errors), ..only(Some(update)) })
-}
-
-fn host_endpoint(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let given: v3::HostEndpoint = raw.read()?;
-    let Converted { value, errors } = convert::host_endpoint(&given).map_err(|e| e.to_string())?;
-    let update = Update::Host(given.name().into(), Some(Arc::new(value)));
-    Ok(Read { errors: texts(&errors), ..only(Some(update)) })
+/// A kind of which the calculation alone wants to know.
+fn plain<T: DeserializeOwned>(raw: Raw<'_>, tell: fn(&T) -> Telling) -> Result<Read, String> {
+    told(tell(&raw.read()?))
 }
 
 fn pool(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let given: v3::IPPool = raw.read()?;
-    let pool = convert::pool(&given).map_err(|e| e.to_string())?;
-    let update = Update::Pool(given.name().into(), Some(pool));
-    Ok(Read { seen: Some(Seen::Pools), ..only(Some(update)) })
-}
-
-fn block(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
-    let block = convert::block(&raw.read::<v3::IPAMBlock>()?).map_err(|e| e.to_string())?;
-    Ok(only(block.map(|b| Update::Block(b.cidr, Some(Arc::new(b))))))
+    Ok(Read { seen: Some(Seen::Pools), ..plain(raw, update::pool)? })
 }
 
 fn name_of(value: &Value) -> Arc<str> {

@@ -8,6 +8,7 @@ mod network;
 mod policy;
 mod rules;
 mod selectors;
+pub mod update;
 
 pub use endpoint::{
     CONTAINER_ID_ANNOTATION, POD_IP_ANNOTATION, POD_IPS_ANNOTATION, default_allow_profile,

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use model::policy::{EntityMatch, Stage};
+use model::policy::{EntityMatch, Stage, Tier};
 use model::{Action, Policy, PolicyId, PolicyKind, Port, Protocol, Rule, TierName};
 use selector::Selector;
 
@@ -397,14 +397,16 @@ fn label_terms(labels: &LabelSelector) -> Result<Vec<Selector>, String> {
 }
 
 /// A tier.
-pub fn tier(tier: &v3::Tier) -> model::policy::Tier {
-    let pass = match tier.spec.default_action {
-        Some(action) => action == TierAction::Pass,
-        None => matches!(tier.name(), "kube-admin" | "kube-baseline"),
+pub fn tier(tier: &v3::Tier) -> Tier {
+    let built_in = Tier::built_in(tier.name());
+    let default_action = match tier.spec.default_action {
+        Some(TierAction::Pass) => Action::Pass,
+        Some(TierAction::Deny) => Action::Deny,
+        None => built_in.as_ref().map_or(Action::Deny, |t| t.default_action),
     };
-    model::policy::Tier {
+    Tier {
         name: tier.name().into(),
-        order: tier.spec.order.or_else(|| crate::validate::policy::reserved_order(tier.name())),
-        default_action: if pass { Action::Pass } else { Action::Deny },
+        order: tier.spec.order.or_else(|| built_in?.order),
+        default_action,
     }
 }

@@ -22,8 +22,6 @@ use crate::{FieldError, names};
 /// Checks the rules between fields of one kind.
 pub(crate) type Check = fn(&Value, Option<&Value>, &mut Errors);
 
-pub use policy::reserved_order;
-
 /// Errors so far.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<FieldError>);

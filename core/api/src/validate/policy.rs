@@ -1,6 +1,7 @@
 //! Policies, tiers, profiles.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy as KubernetesPolicy;
+use model::policy::Tier;
 use selector::NamespaceSelector;
 use serde_json::Value;
 
@@ -15,18 +16,6 @@ use crate::v3::{
     StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
     TierSpec,
 };
-
-/// Tiers that always exist, with their order and what happens at their end.
-const RESERVED: [(&str, f64, TierAction); 3] = [
-    ("kube-admin", 1_000.0, TierAction::Pass),
-    ("default", 1_000_000.0, TierAction::Deny),
-    ("kube-baseline", 10_000_000.0, TierAction::Pass),
-];
-
-/// The order of a tier that always exists.
-pub fn reserved_order(tier: &str) -> Option<f64> {
-    RESERVED.iter().find(|r| r.0 == tier).map(|r| r.1)
-}
 
 pub(crate) fn network_policy(object: &Value, _: Option<&Value>, errors: &mut Errors) {
     let Some(policy) = read::<NetworkPolicySpec>(object, errors) else { return };
@@ -154,12 +143,14 @@ pub(crate) fn tier(object: &Value, _: Option<&Value>, errors: &mut Errors) {
     if tier.spec.order.is_some_and(|o| !o.is_finite()) {
         errors.push("spec.order", "want a finite number");
     }
-    let Some((name, order, action)) = RESERVED.iter().find(|r| r.0 == tier.name()) else { return };
+    let built_in = Tier::BUILT_IN.into_iter().find(|t| t.0 == tier.name());
+    let Some((name, order, action)) = built_in else { return };
     #[allow(clippy::float_cmp, reason = "the very number is wanted")]
-    if tier.spec.order.is_some_and(|o| o != *order) {
+    if tier.spec.order.is_some_and(|o| o != order) {
         errors.push("spec.order", format!("tier {name} always has order {order}"));
     }
-    if tier.spec.default_action.is_some_and(|a| a != *action) {
+    let passes = action == model::Action::Pass;
+    if tier.spec.default_action.is_some_and(|a| (a == TierAction::Pass) != passes) {
         errors.push("spec.defaultAction", format!("tier {name} always ends with {action:?}"));
     }
 }
