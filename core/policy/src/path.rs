@@ -161,8 +161,13 @@ impl Way<'_, '_> {
         Ok(())
     }
 
+    /// A failsafe port, or neighbour discovery: without that no IPv6 packet reaches a host, and no
+    /// port would be safe.
     fn is_failsafe(&self, direction: Direction) -> bool {
         let p = self.packet;
+        if p.protocol == Protocol::ICMPV6 && p.icmp.is_some_and(|i| matches!(i.kind, 133..=136)) {
+            return true;
+        }
         let (list, far_end) = match direction {
             Direction::Ingress => (&self.view.failsafe_inbound, p.source),
             Direction::Egress => (&self.view.failsafe_outbound, p.destination),

@@ -296,6 +296,12 @@ fn host_endpoints() {
     let v = with(v, [policy("deny", "role == 'host'", Some(vec![Rule::any(Action::Deny)]), None)]);
     expect("failsafe", &ssh(&v), Ingress, Allow, Reason::Failsafe);
     expect("deny", &tcp(&v, "203.0.113.7", "10.0.0.1", 80), Ingress, Deny, Reason::Rule);
+    for (kind, verdict) in [(133, Allow), (135, Allow), (136, Allow), (128, Deny), (137, Deny)] {
+        let ping = Packet::ping(addr("2001:db8::7"), addr("fd00::1"));
+        let icmp = Some(model::policy::Icmp { kind, code: Some(0) });
+        let decision = evaluate(&v, &Packet { icmp, ..ping });
+        assert_eq!(decision.verdict, verdict, "neighbour discovery, type {kind}");
+    }
 }
 
 #[test]
