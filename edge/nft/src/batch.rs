@@ -88,13 +88,14 @@ impl Batch {
             let seq = self.seq(Object::Chain(v, name.clone()));
             self.encoder.flush_chain(v, name, seq);
         }
-        for name in &plan.del_chains {
-            let seq = self.seq(Object::Chain(v, name.clone()));
-            self.encoder.delete_chain(v, name, seq);
-        }
+        // Empty chains use no set any more; a map that is gone leads to no chain any more.
         for name in &plan.del_sets {
             let seq = self.seq(Object::Set(v, name.clone()));
             self.encoder.delete_set(v, name, seq);
+        }
+        for name in &plan.del_chains {
+            let seq = self.seq(Object::Chain(v, name.clone()));
+            self.encoder.delete_chain(v, name, seq);
         }
     }
 

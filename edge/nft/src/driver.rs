@@ -13,7 +13,7 @@ use crate::batch::{Batch, Object};
 use crate::decode::{Observed, elements};
 use crate::encode::{Header, RawElement, TABLE, family, raw_elements};
 use crate::monitor::{Drift, Monitor};
-use crate::plan::{ElementChange, Known, Plan, Refused, effective, fingerprint};
+use crate::plan::{ElementChange, Known, Plan, Refused, effective, fingerprint, whole};
 use crate::socket::{Refusal, Socket};
 use crate::wire::msg;
 
@@ -227,15 +227,16 @@ impl NftDriver {
                 }
                 let there = self.elements(version, name)?;
                 let raw = set.elements.iter();
-                let wanted: BTreeSet<RawElement> =
-                    raw.flat_map(|(k, e)| raw_elements(k, e.as_ref())).collect();
+                let wanted = whole(raw.flat_map(|(k, e)| raw_elements(k, e.as_ref())));
+                let there = whole(there);
                 let add: Vec<_> = wanted.difference(&there).cloned().collect();
                 let mut del: Vec<_> = there.difference(&wanted).cloned().collect();
                 // A verdict that changed is a removal too; what only lacks one must be spared.
                 if !sweep {
-                    let keys: BTreeSet<_> = add.iter().map(|e| (&e.key, e.end)).collect();
-                    del.retain(|e| keys.contains(&(&e.key, e.end)));
+                    let keys: BTreeSet<_> = add.iter().map(|e| &e[0].key).collect();
+                    del.retain(|e| keys.contains(&e[0].key));
                 }
+                let [add, del] = [add, del].map(|all| all.concat());
                 if !add.is_empty() || !del.is_empty() {
                     plan.elements.insert(name.clone(), ElementChange { add, del });
                 }

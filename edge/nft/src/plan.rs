@@ -36,6 +36,22 @@ pub(crate) struct ElementChange {
     pub(crate) del: Vec<RawElement>,
 }
 
+/// Elements as wholes, in order: an interval is its start and its end. The kernel takes and gives up
+/// the two together only, one right after the other.
+pub(crate) fn whole(elements: impl IntoIterator<Item = RawElement>) -> BTreeSet<Vec<RawElement>> {
+    let mut sorted: Vec<RawElement> = elements.into_iter().collect();
+    // Where one interval ends and the next one starts, the end comes first.
+    sorted.sort_by(|a, b| a.key.cmp(&b.key).then_with(|| b.end.cmp(&a.end)));
+    let mut all: Vec<Vec<RawElement>> = Vec::with_capacity(sorted.len());
+    for element in sorted {
+        match all.last_mut() {
+            Some(open) if element.end && open.len() == 1 && !open[0].end => open.push(element),
+            _ => all.push(vec![element]),
+        }
+    }
+    all.into_iter().collect()
+}
+
 /// One family's part of a transaction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {

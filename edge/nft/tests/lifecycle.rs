@@ -78,7 +78,8 @@ fn listing() -> Vec<String> {
 #[test]
 fn drift_is_noticed_and_repaired() {
     in_netns(|| {
-        let outputs = Scenario::two_pods().outputs();
+        let mut outputs = Scenario::two_pods().outputs();
+        outputs.extend(Scenario::hosts().outputs());
         let mut rules = rules_for(&outputs);
         let mut driver = NftDriver::open().unwrap();
         apply(&mut driver, &mut rules);
@@ -91,6 +92,9 @@ fn drift_is_noticed_and_repaired() {
             "flush chain ip6 calico from-pod",
             "delete element ip calico from-pods { cali1 }",
             "add element ip calico s-clients.h { 192.0.2.77 }",
+            "add element ip calico all-pools { 10.67.0.0/16, 10.68.0.0/16 }",
+            "delete element ip calico all-pools { 10.65.0.0/16 }",
+            "delete element ip calico all-pools { 10.65.0.0/16, 10.66.0.0/16 }",
             "add chain ip calico foreign",
             "delete chain ip6 calico filter-input",
         ] {
@@ -143,19 +147,27 @@ fn a_refused_policy_is_closed_and_the_others_go_on() {
 
 #[test]
 fn everything_can_go_again() {
-    in_netns(|| {
-        let outputs = Scenario::two_pods().outputs();
-        let mut rules = rules_for(&[]);
-        let mut driver = NftDriver::open().unwrap();
-        apply(&mut driver, &mut rules);
-        let empty = out("nft -s list ruleset");
-        rules.apply(&outputs);
-        assert!(apply(&mut driver, &mut rules).changed);
-        let gone: Vec<Output> = outputs.iter().rev().filter_map(opposite).collect();
-        rules.apply(&gone);
-        assert!(apply(&mut driver, &mut rules).changed);
-        assert_eq!(out("nft -s list ruleset"), empty);
-    });
+    for scenario in [Scenario::two_pods(), Scenario::hosts()] {
+        in_netns(|| {
+            let outputs = scenario.outputs();
+            let mut rules = rules_for(&[]);
+            let mut driver = NftDriver::open().unwrap();
+            apply(&mut driver, &mut rules);
+            let empty = out("nft -s list ruleset");
+            rules.apply(&outputs);
+            assert!(apply(&mut driver, &mut rules).changed);
+            let gone: Vec<Output> = outputs.iter().rev().filter_map(opposite).collect();
+            rules.apply(&gone);
+            assert!(apply(&mut driver, &mut rules).changed);
+            assert_eq!(out("nft -s list ruleset"), empty);
+
+            // The same as leftovers of an earlier run.
+            apply(&mut driver, &mut rules_for(&outputs));
+            let mut driver = NftDriver::open().unwrap();
+            assert!(apply(&mut driver, &mut rules_for(&[])).changed);
+            assert_eq!(out("nft -s list ruleset"), empty);
+        });
+    }
 }
 
 fn opposite(output: &Output) -> Option<Output> {
@@ -165,6 +177,8 @@ fn opposite(output: &Output) -> Option<Output> {
         Output::Profile(p) => Some(Output::ProfileGone(p.name.clone())),
         Output::Workload(w) => Some(Output::WorkloadGone(w.endpoint.id.clone())),
         Output::Host(h) => Some(Output::HostGone(h.endpoint.name.clone())),
+        Output::Route(r) => Some(Output::RouteGone(r.dst)),
+        Output::HostAddresses(node, _) => Some(Output::HostAddresses(node.clone(), vec![])),
         _ => None,
     }
 }
