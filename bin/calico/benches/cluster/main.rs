@@ -1,0 +1,47 @@
+//! What a cluster costs: start, pods, policies, memory, packets, each against its bar.
+//!
+//! `cargo bench -p calico --bench cluster` runs all of them, with names after `--` only those. Every
+//! figure comes from the real programs: the agent and the CNI plugin as processes, the embedded API
+//! over TLS, packets through the kernel. Needs root. The plugin stands beside the program: build
+//! both first (`make build`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints, and ends when something fails"
+)]
+
+mod bed;
+mod cni_add;
+mod memory;
+mod packets;
+mod policy;
+mod report;
+mod sandbox;
+mod set_member;
+
+/// The benchmarks by name, in the order of the table.
+const ALL: [(&str, fn()); 6] = [
+    ("sandbox", sandbox::run),
+    ("cni-add", cni_add::run),
+    ("policy", policy::run),
+    ("set-member", set_member::run),
+    ("memory", memory::run),
+    ("packets", packets::run),
+];
+
+fn main() {
+    // Cargo says `--bench`; everything else is a name.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    for name in &wanted {
+        let names = ALL.map(|(n, _)| n).join(", ");
+        assert!(ALL.iter().any(|(n, _)| n == name), "no benchmark {name:?}, want one of {names}");
+    }
+    report::head();
+    for (name, run) in ALL {
+        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+            run();
+        }
+    }
+}
