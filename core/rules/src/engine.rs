@@ -203,6 +203,8 @@ impl Rules {
 
     fn put_policy(&mut self, policy: &Arc<CalcPolicy>) {
         if policy.staged {
+            // It may have been enforced before.
+            self.remove_policy(&policy.id);
             return;
         }
         let old = self.policies.insert(policy.id.clone(), policy.clone());

@@ -91,14 +91,25 @@ impl Renderer<'_> {
         for (icmp, not) in [(rule.icmp, false), (rule.not_icmp, true)] {
             all.extend(icmp.map(|i| Match::Icmp { kind: i.kind, code: i.code, not }));
         }
+        let listed = sides.iter().any(|(_, m)| !m.ports.is_empty() || !m.port_sets.is_empty());
         let numbers = sides.iter().any(|(_, m)| !m.ports.is_empty() || !m.not_ports.is_empty());
+        let (ports, no_ports) = match rule.protocol {
+            Some(p) => (p.has_ports(), !p.has_ports()),
+            None => (true, numbers),
+        };
+        // A packet of a protocol without ports is on none of the listed ones.
+        let portless = (no_ports && !listed).then(|| {
+            let distinct = rule.protocol.is_none().then(|| with_ports(true));
+            all.iter().cloned().chain(distinct).collect()
+        });
         if numbers && rule.protocol.is_none() {
-            all.push(with_ports());
+            all.push(with_ports(false));
         }
-        let mut ways = vec![all];
+        let mut ways = if ports { vec![all] } else { vec![] };
         for (side, m) in sides {
             ways = self.ports(side, m, ways);
         }
+        ways.extend(portless);
         Ok(ways)
     }
 
@@ -151,10 +162,10 @@ pub(crate) fn deny(config: &RulesConfig) -> Statement {
     }
 }
 
-/// TCP, UDP or SCTP: the protocols whose ports a rule may name.
-fn with_ports() -> Match {
+/// TCP, UDP or SCTP (or, inverted, another one): the protocols whose ports a rule may name.
+fn with_ports(not: bool) -> Match {
     let keys = [Protocol::TCP, Protocol::UDP, Protocol::SCTP].map(Key::Proto).to_vec();
-    Match::InSet { what: vec![Load::Proto], set: SetRef::Constant(keys), not: false }
+    Match::InSet { what: vec![Load::Proto], set: SetRef::Constant(keys), not }
 }
 
 /// In any of the prefixes (or, inverted, in none). None at all gives no condition.
