@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench
+.PHONY: help setup build demo test lint bench soak
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -9,6 +9,7 @@ help:
 	@echo 'make build   target/release/calico and target/release/calico-cni'
 	@echo 'make lint    rustfmt, clippy, licences'
 	@echo 'make bench   the benchmarks'
+	@echo 'make soak    many more random clusters than make test has: CLUSTERS=5000 SEED=1'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
 
 setup:
@@ -31,3 +32,7 @@ lint: setup
 
 bench: build
 	$(CARGO) bench --locked --workspace
+
+# The kernel's verdicts against the specification's, on many random clusters.
+soak: setup
+	CLUSTERS=$${CLUSTERS:-5000} $(CARGO) test --release --locked -p nft --test verdicts -- --nocapture

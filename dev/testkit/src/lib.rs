@@ -15,10 +15,12 @@
 mod netns;
 mod probe;
 mod topology;
+mod wire;
 
 pub use netns::{NamedNetns, Netns, in_netns, unique};
 pub use probe::{Server, can_connect, tcp_reply, udp_reply};
 pub use topology::{Node, Topology};
+pub use wire::{RawIp, Wire};
 
 use std::process::Command;
 

@@ -1,0 +1,84 @@
+//! Law 9, in a kernel: what happens to a packet is what the specification says.
+//!
+//! Random clusters go through the calculation, the rules and the driver into the kernel of a network
+//! namespace; real packets go through it; the verdict of each must be that of [`policy::evaluate`].
+//! Then the cluster changes, and again. In the end the tables must be those of an agent that knows
+//! the last state only (law 1).
+//!
+//! `CLUSTERS=5000 cargo test --release -p nft --test verdicts` asks about more clusters than usual
+//! (that is `make soak`), `SEED=17` about those from seed 17 on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bytes;
+mod judge;
+mod world;
+
+use std::time::Instant;
+
+use clusters::Dice;
+use judge::{Agent, Difference, compare, expected};
+use policy::Packet;
+use world::World;
+
+const CLUSTERS: u64 = 250;
+const PACKETS: usize = 160;
+const CHANGES: usize = 2;
+
+fn setting(name: &str, default: u64) -> u64 {
+    let set = std::env::var(name);
+    set.map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number"))
+    })
+}
+
+#[test]
+fn the_kernel_does_what_the_policy_says() {
+    let started = Instant::now();
+    let (first, clusters) = (setting("SEED", 1), setting("CLUSTERS", CLUSTERS));
+    let mut world = World::new();
+    let (mut asked, mut allowed) = (0, 0);
+    for seed in first..first + clusters {
+        let [a, b] = one_cluster(&mut world, seed);
+        asked += a;
+        allowed += b;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{clusters} clusters, {asked} packets ({allowed} allowed), {seconds:.1} s");
+    assert!(asked > 100 * clusters as usize, "most packets have an answer: {asked}");
+    assert!(allowed * 20 > asked && allowed * 20 < asked * 19, "both answers: {allowed}/{asked}");
+}
+
+/// Packets asked about, and how many of them passed.
+fn one_cluster(world: &mut World, seed: u64) -> [usize; 2] {
+    let mut dice = Dice::new(seed);
+    let mut view = clusters::cluster(&mut dice);
+    let mut agent = Agent::new(&world.node, &view);
+    agent.feed(clusters::updates(&view, &mut dice), &mut dice);
+    let mut sum = [0, 0];
+    for step in 0..=CHANGES {
+        if step > 0 {
+            let changes = clusters::changes(&mut view, &mut dice);
+            agent.feed(changes, &mut dice);
+        }
+        agent.apply(&world.node);
+        let packets = clusters::sample(&mut dice, PACKETS);
+        let packets: Vec<Packet> =
+            packets.into_iter().filter(|p| expected(&view, p).is_some()).collect();
+        match compare(world, &view, &packets) {
+            Ok(passed) => {
+                sum[0] += packets.len();
+                sum[1] += passed;
+            }
+            Err(difference) => {
+                let Difference { packet, decision, got } = *difference;
+                let shown = judge::shrink(world, &view, &packet);
+                panic!(
+                    "seed {seed}, step {step}: the kernel says {got:?} to\n{packet:?}\n\
+                     and the specification {decision:#?}\n{shown}"
+                );
+            }
+        }
+    }
+    agent.is_as_if_fresh(&world.node, &view, seed);
+    sum
+}
