@@ -58,8 +58,117 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: NodeVerb,
     },
+    /// Says why a connection is allowed or denied: every tier, policy and rule that has a say.
+    Why(WhyArgs),
+    /// Questions about policies.
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
+    /// Questions about selectors.
+    Selector {
+        #[command(subcommand)]
+        verb: SelectorVerb,
+    },
     /// Shows versions.
     Version(VersionArgs),
+}
+
+/// Where the objects are that are asked about: files, else the cluster.
+#[derive(Debug, Args)]
+pub(crate) struct AboutArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+}
+
+/// The rest of a connection.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// Destination port.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Protocol: TCP, UDP, SCTP, ICMP, ICMPv6, or a number.
+    #[arg(long, default_value = "TCP")]
+    pub(crate) protocol: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Source: namespace/pod, host:NAME, node:NAME or an address.
+    pub(crate) from: String,
+    /// Destination: as the source, or service:namespace/name; with :PORT.
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) about: AboutArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    /// Says what happens to packets: one JSON object a line in, one a line out.
+    Eval(EvalArgs),
+    /// Shows who reaches whom: all pairs of pods.
+    Matrix(MatrixArgs),
+    /// Tests expectations: exit code 1 if one is not met.
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// File with a packet a line, or - for standard input: {"from":"a/x","to":"b/y","port":80}.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) packets: PathBuf,
+    #[command(flatten)]
+    pub(crate) about: AboutArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatrixArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) about: AboutArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Files with expectations: from, to, port, protocol, expect (allow or deny).
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) tests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) about: AboutArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SelectorVerb {
+    /// Shows a selector's canonical form and id.
+    Check {
+        /// The selector; without it, one JSON object a line is read from standard input.
+        selector: Option<String>,
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: ResultOutput,
+    },
+    /// Says whether a selector matches labels.
+    Match {
+        /// The selector; without it, one JSON object a line is read from standard input.
+        selector: Option<String>,
+        /// Labels: KEY=VALUE.
+        labels: Vec<String>,
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: ResultOutput,
+    },
 }
 
 /// Files with objects.

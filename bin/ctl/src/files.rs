@@ -58,6 +58,18 @@ impl Loaded {
 
 /// Reads and checks everything; bad documents are in the list, with their errors.
 pub(crate) fn load(args: &FileArgs) -> Result<Vec<Loaded>> {
+    load_with(args, checked)
+}
+
+/// Reads everything; what an object is, and whether it is one of ours, is the caller's business.
+pub(crate) fn load_unchecked(args: &FileArgs) -> Result<Vec<Loaded>> {
+    load_with(args, |object| (None, Some(object), Vec::new()))
+}
+
+/// The kind, the object and its errors.
+type Read = (Option<&'static api::Kind>, Option<Value>, Vec<FieldError>);
+
+fn load_with(args: &FileArgs, check: fn(Value) -> Read) -> Result<Vec<Loaded>> {
     if args.filename.is_empty() {
         bail!("no file given: want -f FILE, -f DIRECTORY or -f - for standard input");
     }
@@ -66,13 +78,23 @@ pub(crate) fn load(args: &FileArgs) -> Result<Vec<Loaded>> {
         for file in expand(path, args.recursive)? {
             let (name, text) = read(&file)?;
             let before = all.len();
-            all.extend(parse(&name, &text));
+            all.extend(parse(&name, &text, check));
             if all.len() == before && !args.skip_empty {
                 bail!("{name}: holds no object (--skip-empty lets that pass)");
             }
         }
     }
     Ok(all)
+}
+
+fn checked(object: Value) -> Read {
+    match api::kind_of(&object) {
+        Ok(kind) => {
+            let errors = kind.validate(&object, None);
+            (Some(kind), Some(object), errors)
+        }
+        Err(errors) => (None, Some(object), errors),
+    }
 }
 
 fn is_object_file(path: &Path) -> bool {
@@ -104,7 +126,8 @@ fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<(String, String)> {
+/// The name to tell and the text of a file, or of standard input for `-`.
+pub(crate) fn read(path: &Path) -> Result<(String, String)> {
     let mut bytes = Vec::new();
     let name = if path == Path::new("-") {
         std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
@@ -119,17 +142,11 @@ fn read(path: &Path) -> Result<(String, String)> {
     Ok((name, text))
 }
 
-fn parse<'a>(file: &'a str, text: &'a str) -> impl Iterator<Item = Loaded> + 'a {
+fn parse(file: &str, text: &str, check: fn(Value) -> Read) -> impl Iterator<Item = Loaded> {
     api::yaml::documents(text).map(move |document| {
-        let (object, kind, errors) = match document.object {
+        let (kind, object, errors) = match document.object {
             Err(e) => (None, None, vec![FieldError::new("", e.to_string())]),
-            Ok(object) => match api::kind_of(&object) {
-                Ok(kind) => {
-                    let errors = kind.validate(&object, None);
-                    (Some(object), Some(kind), errors)
-                }
-                Err(errors) => (Some(object), None, errors),
-            },
+            Ok(object) => check(object),
         };
         Loaded { file: file.to_owned(), document: document.number, object, kind, errors }
     })

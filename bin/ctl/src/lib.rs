@@ -15,11 +15,13 @@ mod apply;
 mod args;
 mod check;
 mod cluster;
+mod explain;
 mod files;
 mod get;
 mod ipam;
 mod node;
 mod print;
+mod selectors;
 mod version;
 
 use std::ffi::OsString;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use args::{Cli, IpamVerb, NodeVerb, Verb};
+use args::{Cli, IpamVerb, NodeVerb, PolicyVerb, Verb};
 
 /// What a verb says about how it went, beside its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,11 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Verb::Get(args) => get::get(&access, &args),
         Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
         Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
+        Verb::Why(args) => explain::why(&access, &args),
+        Verb::Policy { verb: PolicyVerb::Eval(args) } => explain::eval(&access, &args),
+        Verb::Policy { verb: PolicyVerb::Matrix(args) } => explain::matrix(&access, &args),
+        Verb::Policy { verb: PolicyVerb::Test(args) } => explain::test(&access, &args),
+        Verb::Selector { verb } => selectors::run(&verb),
     }
 }
 

@@ -2,40 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
+use common::lines;
 use serde_json::Value;
-
-/// Runs the library in a process of its own: this very test binary, told so by the environment.
-fn calicoctl(folder: &Path, args: &[&str]) -> Output {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "as_calicoctl", "--nocapture"])
-        .env("CALICOCTL_ARGS", args.join("\n"))
-        .env_remove("KUBECONFIG")
-        .env("HOME", folder)
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
 
 /// What a child process runs; alone it does nothing.
 #[test]
 fn as_calicoctl() {
-    let Ok(args) = std::env::var("CALICOCTL_ARGS") else { return };
-    let args = std::iter::once("calicoctl").chain(args.lines()).map(Into::into);
-    let code = ctl::run(args);
-    // `ExitCode` keeps its number to itself, but its text does not.
-    let text = format!("{code:?}");
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    std::process::exit(digits.parse().unwrap());
+    common::run_if_told();
 }
 
-/// Standard output without the test harness's own lines.
-fn lines(output: &Output) -> Vec<String> {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let own = |l: &&str| !l.is_empty() && !l.starts_with("running ");
-    text.lines().filter(own).map(str::to_owned).collect()
+fn calicoctl(folder: &Path, args: &[&str]) -> Output {
+    common::calicoctl(folder, args, "")
 }
 
 const GOOD: &str =

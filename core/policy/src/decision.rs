@@ -122,14 +122,20 @@ impl Step {
 pub struct Decision {
     /// The verdict.
     pub verdict: Verdict,
-    /// In the order in which the packet meets them; ends with the one that denied, if one did.
+    /// In the order in which the packet meets them; those behind one that denied say what they
+    /// would have said.
     pub steps: Vec<Step>,
 }
 
 impl Decision {
-    /// The step that decided in `direction`: the one that denied, else the last.
+    /// The step that decided in `direction`: the first that denied, else that of the packet's own
+    /// end (the source's egress, the destination's ingress).
     pub fn of(&self, direction: Direction) -> Option<&Step> {
         let mut steps = self.steps.iter().filter(|s| s.direction == direction);
-        steps.clone().find(|s| s.verdict == Verdict::Deny).or_else(|| steps.next_back())
+        let denied = steps.clone().find(|s| s.verdict == Verdict::Deny);
+        denied.or_else(|| match direction {
+            Direction::Egress => steps.next(),
+            Direction::Ingress => steps.next_back(),
+        })
     }
 }

@@ -18,10 +18,9 @@ pub fn evaluate(view: &View, packet: &Packet) -> Decision {
 
 pub(crate) fn walk(judge: &Judge<'_>, packet: &Packet) -> Decision {
     let mut way = Way { judge, view: judge.view(), packet, steps: Vec::new() };
-    let verdict = match way.walk() {
-        Ok(()) => Verdict::Allow,
-        Err(Denied) => Verdict::Deny,
-    };
+    way.walk();
+    let denied = way.steps.iter().any(|s| s.verdict == Verdict::Deny);
+    let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
     Decision { verdict, steps: way.steps }
 }
 
@@ -52,8 +51,6 @@ impl<'a> End<'a> {
     }
 }
 
-struct Denied;
-
 struct Way<'a, 'v> {
     judge: &'a Judge<'v>,
     view: &'a View,
@@ -62,7 +59,7 @@ struct Way<'a, 'v> {
 }
 
 impl Way<'_, '_> {
-    fn walk(&mut self) -> Result<(), Denied> {
+    fn walk(&mut self) {
         let packet = self.packet;
         let (from, to) =
             (End::at(self.judge, packet.source), End::at(self.judge, packet.destination));
@@ -70,6 +67,14 @@ impl Way<'_, '_> {
         let tunnelled = self.view.overlay == Overlay::Tunnelled
             && matches!((&from, &to), (End::Pod(_), End::Pod(_)));
         match (&from, &to) {
+            // A pod's packet to itself never leaves it.
+            (End::Pod(a), End::Pod(b)) if a.id == b.id => {
+                for direction in [Direction::Egress, Direction::Ingress] {
+                    let point = Point::Workload(a.id.clone());
+                    self.plain(point, direction, Verdict::Allow, Reason::SameHost);
+                }
+                return;
+            }
             // A process of the host reaches its own pods, whatever their ingress policy (2.1).
             (End::Node(_), End::Pod(pod)) if same_node => {
                 let point = Point::Workload(pod.id.clone());
@@ -85,57 +90,56 @@ impl Way<'_, '_> {
         }
         match &from {
             End::Pod(pod) => {
-                self.pod(pod, Direction::Egress)?;
+                self.pod(pod, Direction::Egress);
                 if !same_node {
-                    self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled })?;
+                    self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled });
                 }
             }
-            End::Node(node) => self.host(node, Direction::Egress, Through::Local)?,
+            End::Node(node) => self.host(node, Direction::Egress, Through::Local),
             End::Outside => self.nobody(Direction::Egress),
         }
         match &to {
             End::Pod(pod) => {
                 if !same_node {
-                    self.host(&pod.node, Direction::Ingress, Through::Forwarded { tunnelled })?;
+                    self.host(&pod.node, Direction::Ingress, Through::Forwarded { tunnelled });
                 }
-                self.pod(pod, Direction::Ingress)
+                self.pod(pod, Direction::Ingress);
             }
             End::Node(node) => self.host(node, Direction::Ingress, Through::Local),
-            End::Outside => {
-                self.nobody(Direction::Ingress);
-                Ok(())
-            }
+            End::Outside => self.nobody(Direction::Ingress),
         }
     }
 
     /// The pod's egress policy, then the endpoint-to-host action (2.2). With `Pass` (RETURN) a
     /// wildcard host endpoint, which covers no workload interface, has nothing to say: allowed.
-    fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) -> Result<(), Denied> {
+    fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) {
         let always = self.packet.protocol == Protocol::ICMPV6
             && self.packet.icmp.is_some_and(|i| matches!(i.kind, 130..=133 | 135 | 136));
         if !always {
-            self.pod(pod, Direction::Egress)?;
+            self.pod(pod, Direction::Egress);
         }
         let verdict = match self.view.endpoint_to_host {
             Action::Deny if !always => Verdict::Deny,
             _ => Verdict::Allow,
         };
-        self.plain(Point::Unprotected, Direction::Ingress, verdict, Reason::SameHost)
+        self.plain(Point::Unprotected, Direction::Ingress, verdict, Reason::SameHost);
     }
 
-    fn pod(&mut self, pod: &WorkloadEndpoint, direction: Direction) -> Result<(), Denied> {
+    fn pod(&mut self, pod: &WorkloadEndpoint, direction: Direction) {
         let point = Point::Workload(pod.id.clone());
         let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
         let step = decide(self.judge, &subject, Kind::Workload, direction, self.packet);
-        step.map_or(Ok(()), |step| self.push(step))
+        self.steps.extend(step);
     }
 
-    fn host(&mut self, node: &NodeName, dir: Direction, through: Through) -> Result<(), Denied> {
-        let Some(hep) = self.host_endpoint(node, through) else {
-            self.nobody(dir);
-            return Ok(());
-        };
+    fn host(&mut self, node: &NodeName, dir: Direction, through: Through) {
         let forwarded = matches!(through, Through::Forwarded { .. });
+        let Some(hep) = self.host_endpoint(node, through) else {
+            if !forwarded {
+                self.nobody(dir);
+            }
+            return;
+        };
         let point = Point::Host(hep.name.clone(), forwarded);
         let subject = Subject { labels: &hep.labels, profiles: &hep.profiles, point };
         // Before connection tracking and before NAT an explicit verdict is final, and silence is
@@ -145,7 +149,8 @@ impl Way<'_, '_> {
         let failsafe = self.is_failsafe(dir);
         for (kind, _) in early.into_iter().filter(|(_, asked)| *asked && !failsafe) {
             if let Some(step) = decide(self.judge, &subject, kind, dir, self.packet) {
-                return self.push(step);
+                self.steps.push(step);
+                return;
             }
         }
         let kind = if forwarded { Kind::HostForward } else { Kind::HostLocal };
@@ -155,10 +160,8 @@ impl Way<'_, '_> {
             return self.plain(point, dir, Verdict::Allow, Reason::Failsafe);
         }
         if let Some(step) = decide(self.judge, &subject, kind, dir, self.packet) {
-            return self.push(step);
+            self.steps.push(step);
         }
-        self.nobody(dir);
-        Ok(())
     }
 
     /// A failsafe port, or neighbour discovery: without that no IPv6 packet reaches a host, and no
@@ -213,25 +216,11 @@ impl Way<'_, '_> {
     }
 
     fn nobody(&mut self, direction: Direction) {
-        let reason = Reason::NotAnEndpoint;
-        let point = Point::Unprotected;
-        self.steps.push(Step::plain(point, direction, Verdict::Allow, reason, Vec::new()));
+        self.plain(Point::Unprotected, direction, Verdict::Allow, Reason::NotAnEndpoint);
     }
 
-    fn plain(
-        &mut self,
-        point: Point,
-        direction: Direction,
-        verdict: Verdict,
-        reason: Reason,
-    ) -> Result<(), Denied> {
-        self.push(Step::plain(point, direction, verdict, reason, Vec::new()))
-    }
-
-    fn push(&mut self, step: Step) -> Result<(), Denied> {
-        let verdict = step.verdict;
-        self.steps.push(step);
-        if verdict == Verdict::Deny { Err(Denied) } else { Ok(()) }
+    fn plain(&mut self, point: Point, direction: Direction, verdict: Verdict, reason: Reason) {
+        self.steps.push(Step::plain(point, direction, verdict, reason, Vec::new()));
     }
 }
 

@@ -151,7 +151,7 @@ fn both_ends_must_allow() {
     let d = tcp(&v, "10.1.0.1", "10.1.1.1", 80);
     assert_eq!(d.verdict, Deny);
     expect("egress", &d, Egress, Deny, Reason::TierDefault);
-    assert!(d.of(Ingress).is_none_or(|s| s.reason == Reason::NotAnEndpoint));
+    expect("ingress", &d, Ingress, Allow, Reason::Rule);
 }
 
 #[test]

@@ -1,0 +1,274 @@
+//! The cluster that is asked about, from its objects.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use api::convert::update::{Told, update};
+use api::v3::FelixConfiguration;
+use api::{FieldError, convert};
+use config::{HostAction, Sources};
+use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use model::endpoint::HostTarget;
+use model::network::EncapMode;
+use model::policy::{ServiceId, Tier};
+use model::{Action, IfaceName, NodeName, ProfileName, Update, WorkloadId};
+use policy::{Failsafe, NodeView, Overlay, View};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+/// Where pods that name no node are taken to be.
+const NOWHERE: &str = "unscheduled";
+/// Addresses of pods that have none yet: reserved space, which no cluster uses (RFC 1112).
+const MADE_UP: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 0);
+/// The interface that has the addresses of a node of which nobody says more.
+const MAIN_INTERFACE: &str = "eth0";
+
+/// What is wrong with an object, or with a part of it that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The object: kind, then `namespace/name` or name.
+    pub object: String,
+    /// What is wrong.
+    pub error: FieldError,
+}
+
+/// Objects, taken in one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    view: View,
+    nodes: BTreeMap<NodeName, Vec<IpAddr>>,
+    felix: Vec<FelixConfiguration>,
+    encapsulates: bool,
+    made_up: u32,
+    /// Pods that share their node's network: the node's addresses.
+    pub(crate) host_pods: BTreeMap<WorkloadId, Vec<IpAddr>>,
+    pub(crate) services: BTreeMap<ServiceId, Service>,
+    pub(crate) slices: BTreeMap<ServiceId, Vec<EndpointSlice>>,
+    /// `FELIX_*` variables that the agents run with.
+    pub environment: Vec<(String, String)>,
+    /// What was malformed, in the order of the objects.
+    pub problems: Vec<Problem>,
+}
+
+impl Cluster {
+    /// Takes in one object, with the defaults that an API server would have filled in. A kind that
+    /// has no say about packets is let pass.
+    ///
+    /// # Errors
+    /// Every error of an object that an API server would have refused.
+    pub fn add(&mut self, mut object: Value) -> Result<(), Vec<FieldError>> {
+        let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        if let Some(kind) = api::lookup(&version, &kind) {
+            let errors = kind.validate(&object, None);
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+            kind.default(&mut object);
+            if kind.namespaced {
+                default_namespace(&mut object);
+            }
+        }
+        let one = |e: serde_json::Error| vec![FieldError::new("", e.to_string())];
+        match (version.as_str(), kind.as_str()) {
+            ("v1", "Pod") if !self.complete_pod(&mut object) => return Ok(()),
+            ("v1", "ServiceAccount") => default_namespace(&mut object),
+            ("v1", "Service") => {
+                default_namespace(&mut object);
+                let service = Service::deserialize(&object).map_err(one)?;
+                let metadata = &service.metadata;
+                let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
+                let id =
+                    ServiceId { namespace: text(&metadata.namespace), name: text(&metadata.name) };
+                self.services.insert(id, service);
+                return Ok(());
+            }
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                default_namespace(&mut object);
+                let slice = EndpointSlice::deserialize(&object).map_err(one)?;
+                if let Some((service, _)) = convert::endpoint_slice(&slice) {
+                    self.slices.entry(service).or_default().push(slice);
+                }
+            }
+            ("v1", "Namespace") => label_namespace(&mut object),
+            ("projectcalico.org/v3", "FelixConfiguration") => {
+                self.felix.push(FelixConfiguration::deserialize(&object).map_err(one)?);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(telling) = update(&object, "cali") else { return Ok(()) };
+        let Told { update, errors } = telling.map_err(|e| vec![e])?;
+        let object = name_of(&object);
+        self.problems
+            .extend(errors.into_iter().map(|error| Problem { object: object.clone(), error }));
+        if let Some(update) = update {
+            self.update(update);
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Node(name, Some(node)) => {
+                self.nodes.insert(name, node.addresses.iter().map(ipnet::IpNet::addr).collect());
+            }
+            Update::Pool(_, Some(pool)) => {
+                let never = |mode: EncapMode| mode == EncapMode::Never;
+                self.encapsulates |= !(never(pool.vxlan) && never(pool.ipip));
+            }
+            other => self.view.update(other),
+        }
+    }
+
+    /// Fills in what only a running pod has; false if the pod has no network of its own.
+    fn complete_pod(&mut self, pod: &mut Value) -> bool {
+        default_namespace(pod);
+        let id = WorkloadId {
+            namespace: pod["metadata"]["namespace"].as_str().unwrap_or_default().into(),
+            name: pod["metadata"]["name"].as_str().unwrap_or_default().into(),
+        };
+        if pod["spec"]["hostNetwork"] == true {
+            let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
+            let ips =
+                ips.filter_map(|ip| ip["ip"].as_str()).chain(pod["status"]["hostIP"].as_str());
+            self.host_pods.insert(id, ips.filter_map(|ip| ip.parse().ok()).collect());
+            return false;
+        }
+        let Some(map) = pod.as_object_mut() else { return true };
+        if let Some(spec) = map.entry("spec").or_insert_with(|| json!({})).as_object_mut() {
+            for (key, value) in [("nodeName", NOWHERE), ("serviceAccountName", "default")] {
+                if spec.get(key).and_then(Value::as_str).is_none_or(str::is_empty) {
+                    spec.insert(key.into(), value.into());
+                }
+            }
+        }
+        // Told once more, a pod keeps the address that was made up for it.
+        let known = self.view.workloads.get(&id).and_then(|w| w.addresses.first().copied());
+        let probe = update(pod, "cali").and_then(Result::ok).unwrap_or_default();
+        if probe.update.is_none() {
+            self.made_up += 1;
+            let next = || Ipv4Addr::from_bits(MADE_UP.to_bits() + self.made_up).into();
+            let address: IpAddr = known.unwrap_or_else(next);
+            pod["status"]["podIP"] = address.to_string().into();
+        }
+        true
+    }
+
+    /// Everything that decides about packets, with what a cluster always has: the built-in tiers,
+    /// and a profile for each namespace and service account that has pods.
+    pub fn view(&self) -> View {
+        let mut view = self.view.clone();
+        for (name, ..) in Tier::BUILT_IN {
+            if let Some(tier) = Tier::built_in(name) {
+                view.tiers.entry(name.into()).or_insert(tier);
+            }
+        }
+        let (name, profile) = convert::default_allow_profile();
+        view.profiles.entry(name).or_insert_with(|| profile.into());
+        let used = self.view.workloads.values().flat_map(|w| &w.profiles);
+        for (name, profile) in used.filter_map(implied_profile) {
+            view.profiles.entry(name).or_insert_with(|| profile.into());
+        }
+        view.overlay = if self.encapsulates { Overlay::Tunnelled } else { Overlay::Routed };
+        self.settings(&mut view);
+        view.nodes = self.interfaces();
+        view
+    }
+
+    fn settings(&self, view: &mut View) {
+        let sources = Sources {
+            resources: self.felix.clone(),
+            environment: self.environment.clone(),
+            ..Sources::default()
+        };
+        let config = config::resolve(&sources).config;
+        let failsafe =
+            |p: &config::ProtoPort| Failsafe { protocol: p.protocol, port: p.port, net: p.net };
+        view.failsafe_inbound = config.failsafe_inbound.iter().map(failsafe).collect();
+        view.failsafe_outbound = config.failsafe_outbound.iter().map(failsafe).collect();
+        view.endpoint_to_host = match config.endpoint_to_host {
+            HostAction::Drop => Action::Deny,
+            HostAction::Return => Action::Pass,
+            HostAction::Accept => Action::Allow,
+        };
+    }
+
+    /// What the objects say about nodes' interfaces: a host endpoint that names one says that it
+    /// exists and which addresses it has; what is left over is the main interface's.
+    fn interfaces(&self) -> BTreeMap<NodeName, NodeView> {
+        let mut nodes: BTreeMap<NodeName, NodeView> =
+            self.nodes.keys().map(|name| (name.clone(), NodeView::default())).collect();
+        for host in self.view.hosts.values() {
+            let node = nodes.entry(host.node.clone()).or_default();
+            if let HostTarget::Iface(name) = &host.target {
+                node.interfaces.push((name.clone(), host.addresses.clone()));
+            }
+        }
+        for (name, node) in &mut nodes {
+            let own = self.nodes.get(name).into_iter().flatten();
+            let loose = self.view.hosts.values().filter(|h| h.node == *name);
+            let loose = loose.filter(|h| !matches!(h.target, HostTarget::Iface(_)));
+            let claimed = |a: &IpAddr| node.interfaces.iter().any(|(_, has)| has.contains(a));
+            let mut rest: Vec<IpAddr> =
+                own.chain(loose.flat_map(|h| &h.addresses)).copied().collect();
+            rest.retain(|a| !claimed(a));
+            rest.dedup();
+            // The interface that a host endpoint names without saying its addresses, if there is
+            // one, is the one that the node is reached by.
+            match node.interfaces.iter_mut().find(|(_, has)| has.is_empty()) {
+                Some((_, has)) => *has = rest,
+                None if rest.is_empty() => {}
+                None => {
+                    if let Ok(main) = MAIN_INTERFACE.parse::<IfaceName>() {
+                        node.interfaces.insert(0, (main, rest));
+                    }
+                }
+            }
+        }
+        nodes
+    }
+}
+
+/// The profile that a namespace or service account without an object of its own would have.
+fn implied_profile(name: &ProfileName) -> Option<(ProfileName, model::policy::Profile)> {
+    let name = name.as_str();
+    if let Some(namespace) = name.strip_prefix(convert::NAMESPACE_PROFILE) {
+        let mut object = json!({"metadata": {"name": namespace}});
+        label_namespace(&mut object);
+        let object = Namespace::deserialize(object).ok()?;
+        return Some(convert::namespace_profile(&object));
+    }
+    let (namespace, account) =
+        name.strip_prefix(convert::SERVICE_ACCOUNT_PROFILE)?.split_once('.')?;
+    let object = json!({"metadata": {"namespace": namespace, "name": account}});
+    Some(convert::service_account_profile(&ServiceAccount::deserialize(object).ok()?))
+}
+
+fn default_namespace(object: &mut Value) {
+    let metadata = &mut object["metadata"];
+    if metadata["namespace"].as_str().is_none_or(str::is_empty) && !metadata.is_null() {
+        metadata["namespace"] = "default".into();
+    }
+}
+
+/// The label that every API server gives a namespace.
+fn label_namespace(object: &mut Value) {
+    let name = object["metadata"]["name"].clone();
+    let labels = &mut object["metadata"]["labels"];
+    if labels.is_null() {
+        *labels = json!({});
+    }
+    if let Some(labels) = labels.as_object_mut() {
+        labels.entry("kubernetes.io/metadata.name").or_insert(name);
+    }
+}
+
+/// `Kind namespace/name`.
+fn name_of(object: &Value) -> String {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let slash = object["metadata"]["namespace"].as_str().map(|n| format!("{n}/"));
+    let name = text(&object["metadata"]["name"]);
+    format!("{} {}{name}", text(&object["kind"]), slash.unwrap_or_default())
+}

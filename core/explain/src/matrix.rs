@@ -1,0 +1,45 @@
+//! Who reaches whom.
+
+use policy::Verdict;
+use serde::Serialize;
+
+use crate::ask::{Asker, Question};
+
+/// All pairs of pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Matrix {
+    /// `namespace/name`, sorted: rows and columns.
+    pub pods: Vec<String>,
+    /// The protocol that was asked about.
+    pub protocol: String,
+    /// The port, for protocols that have ports.
+    pub port: Option<u16>,
+    /// A row a source, a letter a destination: `a` for allow, `d` for deny, `-` where the two have
+    /// no address of one family.
+    pub verdicts: Vec<String>,
+}
+
+/// Asks for every pair; `question` gives protocol and port.
+///
+/// # Errors
+/// When the question leaves out what is needed.
+pub fn matrix(asker: &Asker<'_>, question: &Question) -> Result<Matrix, String> {
+    let pods: Vec<String> = asker.view().workloads.keys().map(ToString::to_string).collect();
+    let protocol = question.protocol.as_ref().map(api::NumOrString::protocol).transpose()?;
+    let mut verdicts = Vec::with_capacity(pods.len());
+    for from in &pods {
+        let mut row = String::with_capacity(pods.len());
+        for to in &pods {
+            let one = Question { from: from.clone(), to: to.clone(), ..question.clone() };
+            row.push(match asker.ask(&one, false) {
+                Ok(answer) if answer.verdict.0 == Verdict::Allow => 'a',
+                Ok(_) => 'd',
+                Err(error) if error.starts_with("port:") => return Err(error),
+                Err(_) => '-',
+            });
+        }
+        verdicts.push(row);
+    }
+    let protocol = protocol.unwrap_or(model::Protocol::TCP).to_string();
+    Ok(Matrix { pods, protocol, port: question.port, verdicts })
+}
