@@ -53,7 +53,8 @@ impl<'a> Judge<'a> {
     ///
     /// The packet meets, in this order, whatever of it exists: the source's own egress policy (pod
     /// or host), the source node's forward policy on the way out, the destination node's policy on
-    /// the way in, the destination's own ingress policy. All must allow.
+    /// the way in, the destination's own ingress policy; the forward policy of a wildcard host
+    /// endpoint also before the first and after the last, where they are pods'. All must allow.
     pub fn evaluate(&self, packet: &Packet) -> Decision {
         path::walk(self, packet)
     }

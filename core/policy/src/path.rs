@@ -90,6 +90,7 @@ impl Way<'_, '_> {
         }
         match &from {
             End::Pod(pod) => {
+                self.wildcard(&pod.node, Direction::Ingress);
                 self.pod(pod, Direction::Egress);
                 if !same_node {
                     self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled });
@@ -104,14 +105,16 @@ impl Way<'_, '_> {
                     self.host(&pod.node, Direction::Ingress, Through::Forwarded { tunnelled });
                 }
                 self.pod(pod, Direction::Ingress);
+                self.wildcard(&pod.node, Direction::Egress);
             }
             End::Node(node) => self.host(node, Direction::Ingress, Through::Local),
             End::Outside => self.nobody(Direction::Ingress),
         }
     }
 
-    /// The pod's egress policy, then the endpoint-to-host action (2.2). With `Pass` (RETURN) a
-    /// wildcard host endpoint, which covers no workload interface, has nothing to say: allowed.
+    /// The pod's egress policy, then the endpoint-to-host action (2.2). With `Pass` (RETURN) the
+    /// host's other rules decide; a wildcard host endpoint, whose normal policy covers no workload
+    /// interface, has nothing to say: allowed.
     fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) {
         let always = self.packet.protocol == Protocol::ICMPV6
             && self.packet.icmp.is_some_and(|i| matches!(i.kind, 130..=133 | 135 | 136));
@@ -129,6 +132,16 @@ impl Way<'_, '_> {
         let point = Point::Workload(pod.id.clone());
         let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
         let step = decide(self.judge, &subject, Kind::Workload, direction, self.packet);
+        self.steps.extend(step);
+    }
+
+    /// Forward policy of a wildcard host endpoint sees packets by workload interfaces too (2.3).
+    fn wildcard(&mut self, node: &NodeName, direction: Direction) {
+        let mut here = self.view.hosts.values().filter(|h| h.node == *node);
+        let Some(hep) = here.find(|h| matches!(h.target, HostTarget::All)) else { return };
+        let point = Point::Host(hep.name.clone(), true);
+        let subject = Subject { labels: &hep.labels, profiles: &hep.profiles, point };
+        let step = decide(self.judge, &subject, Kind::HostForward, direction, self.packet);
         self.steps.extend(step);
     }
 

@@ -319,6 +319,26 @@ fn forward_policy_sees_what_its_interface_carries() {
 }
 
 #[test]
+fn forward_policy_of_a_wildcard_sees_pods_too() {
+    let (a, b, c) = ("10.1.0.1", "10.1.0.2", "10.1.1.1");
+    let mut v = cluster();
+    v.hosts.insert("hep".into(), Arc::new(host_endpoint(HostTarget::All)));
+    let deny = || Some(vec![Rule::any(Action::Deny)]);
+    for (what, ingress, egress, from_a) in
+        [("in", deny(), None, [Deny, Deny]), ("out", None, deny(), [Deny, Deny])]
+    {
+        let mut fwd = policy("fwd", "role == 'host'", ingress, egress);
+        fwd.apply_on_forward = true;
+        let v = with(v.clone(), [fwd]);
+        let got = [b, c].map(|to| tcp(&v, a, to, 80).verdict);
+        assert_eq!(got, from_a, "{what}");
+        assert_eq!(tcp(&v, c, a, 80).verdict, Deny, "{what}: into a pod");
+        assert_eq!(tcp(&v, "10.0.0.1", a, 80).verdict, Allow, "{what}: not forwarded");
+        assert_eq!(tcp(&v, c, "10.0.0.2", 80).verdict, Deny, "{what}: endpoint to host");
+    }
+}
+
+#[test]
 fn pods_and_their_own_host() {
     let mut v = with(cluster(), [policy("deny", "all()", Some(vec![]), None)]);
     expect("host to pod", &tcp(&v, "10.0.0.1", "10.1.0.1", 80), Ingress, Allow, Reason::SameHost);

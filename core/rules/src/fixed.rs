@@ -11,6 +11,7 @@ use std::sync::Arc;
 use model::{IpVersion, Protocol};
 
 use crate::config::{EndpointToHost, Failsafe, RulesConfig};
+use crate::host;
 use crate::object::{
     Base, Chain, Field, Hook, Key, Load, Match, Name, OnRefusal, Rule, SetRef, SetSpec, Side,
     Statement, Verdict, Way, state,
@@ -262,13 +263,16 @@ impl Fixed<'_> {
         }
     }
 
-    /// By name, else the wildcard's, which is no endpoint of workloads and of the loopback.
+    /// By name, else the wildcard's, which is no endpoint of the loopback, and one of workloads'
+    /// interfaces only where they carry what passes through the host.
     fn host_dispatch(&self, which: usize, by_name: Rule, what: &[Load]) -> Chain {
         let way = if which.is_multiple_of(2) { Way::In } else { Way::Out };
         let mut rules = vec![by_name];
         debug_assert_eq!(what, [Load::Iface(way)]);
         if let Some(chain) = &self.wildcard[which] {
-            rules.extend(self.pods(way, &Verdict::Return));
+            if !host::is_forward(which) {
+                rules.extend(self.pods(way, &Verdict::Return));
+            }
             rules.push(Rule::new().when(iface(way, "lo")).verdict(Verdict::Return));
             rules.push(Rule::new().verdict(Verdict::Goto(chain.clone())));
         }

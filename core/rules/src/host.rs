@@ -38,7 +38,7 @@ pub(crate) fn resolve(
 
 /// Chain of a host endpoint behind each of [`HOST_MAPS`].
 pub(crate) fn chain_names(name: &Arc<str>) -> [Name; HOST_MAPS.len()] {
-    [0, 1, 2, 3].map(|which| name::host(direction(which), which >= 2, name))
+    [0, 1, 2, 3].map(|which| name::host(direction(which), is_forward(which), name))
 }
 
 /// The direction that a place of [`HOST_MAPS`] is about.
@@ -46,10 +46,15 @@ pub(crate) fn direction(which: usize) -> Direction {
     if which.is_multiple_of(2) { Direction::Ingress } else { Direction::Egress }
 }
 
+/// Whether a place of [`HOST_MAPS`] is about packets that pass through the host.
+pub(crate) fn is_forward(which: usize) -> bool {
+    which >= 2
+}
+
 /// The chain of a host endpoint behind the map `which` of [`HOST_MAPS`].
 pub(crate) fn chain(which: usize, host: &LocalHost, walk: &Walk<'_>) -> Chain {
     let mut rules: Vec<Rule> = walk.invalid().into_iter().collect();
-    if which >= 2 {
+    if is_forward(which) {
         // Without a policy that acts on forwarded traffic, it passes.
         rules.extend(walk.tiers(&host.forward));
     } else {

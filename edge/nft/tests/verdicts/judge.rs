@@ -133,24 +133,15 @@ pub(crate) fn expected(view: &View, packet: &Packet) -> Option<Verdict> {
         [_, (Some(Place::Pod(_)), false)] => return None,
         _ => {}
     }
+    let node = |point: &Point| match point {
+        Point::Workload(id) => view.workloads[id].node.clone(),
+        Point::Host(name, _) => view.hosts[name].node.clone(),
+        Point::Unprotected => here.clone(),
+    };
+    // What other nodes do with it before and after is not our business.
     let decision = evaluate(view, packet);
-    for step in &decision.steps {
-        let node = match &step.point {
-            Point::Workload(id) => &view.workloads[id].node,
-            Point::Host(name, _) => &view.hosts[name].node,
-            Point::Unprotected => &here,
-        };
-        if step.verdict == Verdict::Deny {
-            // Another node's way in comes behind us, its way out before us.
-            let behind = *node != here && step.direction == policy::Direction::Ingress;
-            return if *node == here {
-                Some(Verdict::Deny)
-            } else {
-                behind.then_some(Verdict::Allow)
-            };
-        }
-    }
-    Some(Verdict::Allow)
+    let denied = decision.steps.iter().any(|s| s.verdict == Verdict::Deny && node(&s.point) == here);
+    Some(if denied { Verdict::Deny } else { Verdict::Allow })
 }
 
 /// A packet that the kernel treats in another way.
