@@ -160,7 +160,13 @@ impl NftDriver {
             self.drift = Drift::default();
             self.swept |= sync.is_some();
         }
-        let changed = self.write(rules, &mut parts)?;
+        let changed = match self.write(rules, &mut parts) {
+            Err(NftError::Needed { object, error }) if self.swept => {
+                tracing::warn!(object, %error, "refused: the whole table is written anew");
+                self.write_anew(rules)?
+            }
+            other => other?,
+        };
         let refused = self.report(rules);
         if !refused.is_empty() && self.retry_at.is_none() {
             self.retry_at = Some(now + RETRY_EVERY);
@@ -332,6 +338,17 @@ impl NftDriver {
         }
         let error = io::Error::other("still refused without what was refused before");
         Err(NftError::Needed { object: "the transaction".to_owned(), error })
+    }
+
+    /// The last resort: what cannot be changed in place, because something unknown stands in the
+    /// way, is replaced in one transaction. Counters start again; flows go on.
+    fn write_anew(&mut self, rules: &Rules) -> Result<bool, NftError> {
+        let anew = |version: &IpVersion| Part {
+            version: *version,
+            plan: Plan::fresh(rules.tables().of(*version), true),
+        };
+        let mut parts: Vec<Part> = rules.families().iter().map(anew).collect();
+        self.write(rules, &mut parts)
     }
 
     fn refuse(
