@@ -232,7 +232,8 @@ impl Kubelet {
             let answer = tokio::task::spawn_blocking(move || cni.status()).await;
             let ready = matches!(answer, Ok(Ok(())));
             if reported != Some(ready) {
-                let patch = Patch::Strategic(json!({"status": self.node_status(ready)}));
+                // A strategic patch would keep one address of each type only.
+                let patch = Patch::Merge(json!({"status": self.node_status(ready)}));
                 match nodes.patch_status(&self.node, &PatchParams::default(), &patch).await {
                     Ok(_) => reported = Some(ready),
                     Err(error) => tracing::debug!(node = self.node, %error, "node status"),
