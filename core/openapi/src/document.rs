@@ -201,17 +201,24 @@ impl Dialect {
     }
 }
 
-const PATCHES: &[&str] = &[
+/// Patches of every kind; the last is for Kubernetes' own kinds only. kubectl chooses by this list.
+const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
 
+/// The patches that kinds of this sort take.
+fn patches(builtin: bool) -> &'static [&'static str] {
+    if builtin { &PATCHES } else { &PATCHES[..3] }
+}
+
 /// Writes the paths of resources in one dialect.
 struct Paths<'a> {
     dialect: Dialect,
     names: &'a BTreeMap<Gvk, String>,
+    schemas: &'a Schemas,
     out: Map<String, Value>,
 }
 
@@ -293,11 +300,12 @@ impl Paths<'_> {
     fn object(&self, resource: &Resource<'_>, name: &str, shared: &[Value]) -> Value {
         let put = self.operation(resource, "put", name, WRITE);
         let patch = self.operation(resource, "patch", name, PATCH);
+        let types = patches(!self.schemas.added.contains_key(&resource.gvk()));
         json!({
             "parameters": shared,
             "get": self.operation(resource, "get", name, &[]),
             "put": self.dialect.with_body(put, name, &["application/json", "application/yaml"]),
-            "patch": self.dialect.with_body(patch, &format!("{META}.Patch"), PATCHES),
+            "patch": self.dialect.with_body(patch, &format!("{META}.Patch"), types),
             "delete": self.operation(resource, "delete", &format!("{META}.Status"), DELETE),
         })
     }
@@ -332,11 +340,12 @@ const DELETE: &[(&str, &str)] = &[
 
 fn paths(
     dialect: Dialect,
+    schemas: &Schemas,
     all: &BTreeMap<String, Value>,
     resources: &[Resource<'_>],
 ) -> Map<String, Value> {
     let names = names(all);
-    let mut paths = Paths { dialect, names: &names, out: Map::new() };
+    let mut paths = Paths { dialect, names: &names, schemas, out: Map::new() };
     for resource in resources {
         paths.add(resource);
     }
@@ -353,7 +362,7 @@ fn info() -> Value {
 /// The whole version 2 document (`/openapi/v2`).
 pub fn v2(schemas: &Schemas, resources: &[Resource<'_>]) -> Value {
     let mut all = definitions(schemas);
-    let paths = paths(Dialect::V2, &all, resources);
+    let paths = paths(Dialect::V2, schemas, &all, resources);
     for definition in all.values_mut() {
         relocate(definition, Dialect::V2.prefix());
     }
@@ -394,7 +403,7 @@ pub fn v3(schemas: &Schemas, group: &str, version: &str, resources: &[Resource<'
     let mut all = definitions(schemas);
     let ours: Vec<Resource<'_>> =
         resources.iter().filter(|r| r.group == group && r.version == version).copied().collect();
-    let paths = paths(Dialect::V3, &all, &ours);
+    let paths = paths(Dialect::V3, schemas, &all, &ours);
     let mut used = BTreeMap::new();
     let mut open: Vec<String> = paths.values().flat_map(references).collect();
     while let Some(name) = open.pop() {

@@ -102,3 +102,25 @@ fn the_binary_document_is_well_formed() {
     let want = [&b"\x0a\x032.0"[..], b"\x12\x15\x0a\x0aKubernetes\x12\x07v1.35.4\x42\x00"].concat();
     assert_eq!(bytes, want);
 }
+
+/// kubectl sends a strategic merge patch to the kinds that say so here; for others there is none.
+#[test]
+fn only_built_in_kinds_take_strategic_merge_patches() {
+    let strategic = "application/strategic-merge-patch+json";
+    let (pod, thing) =
+        ("/api/v1/namespaces/{namespace}/pods/{name}", "/apis/example.org/v1/things/{name}");
+    let types =
+        |path: &str| v2(&schemas(), &[POD, THING])["paths"][path]["patch"]["consumes"].clone();
+    for (path, wanted) in [(pod, true), (thing, false)] {
+        let types = types(path);
+        let types = types.as_array().expect("patches have types");
+        assert!(types.contains(&json!("application/merge-patch+json")), "{path}");
+        assert_eq!(types.contains(&json!(strategic)), wanted, "{path}");
+    }
+    for (resource, path, wanted) in [(POD, pod, true), (THING, thing, false)] {
+        let document = v3(&schemas(), resource.group, resource.version, &[POD, THING]);
+        let content = &document["paths"][path]["patch"]["requestBody"]["content"];
+        assert!(content["application/apply-patch+yaml"].is_object(), "{path}");
+        assert_eq!(content[strategic].is_object(), wanted, "{path}");
+    }
+}
