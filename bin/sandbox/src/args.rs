@@ -32,6 +32,8 @@ struct Cli {
 enum Verb {
     /// Start a cluster and wait until it is ready.
     Up(Up),
+    /// Start again what has died of a sandbox that is up; its pods stay as they are.
+    Resume,
     /// Stop it and remove everything.
     Down,
     /// Nodes and pods.
@@ -125,6 +127,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let state = State::new(&cli.state_dir, &cli.name);
     match cli.verb {
         Verb::Up(up) => cluster::up(&state, &up),
+        Verb::Resume => cluster::resume(&state),
         Verb::Down => cluster::down(&state),
         Verb::Status { output } => status::print(&state, output),
         Verb::Kubeconfig => {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
 use crate::args::{Up, tell};
+use crate::pods::Cni;
 use crate::state::{Spec, State};
 use crate::{client, netns, process, status, supervisor, topology};
 
@@ -20,10 +21,12 @@ pub(crate) fn up(state: &State, up: &Up) -> Result<()> {
     need_root()?;
     process::plugin()?;
     if state.load().is_ok() {
-        bail!(
-            "sandbox {:?} is up: `calico sandbox down` stops it, --name makes another",
-            state.name
-        );
+        let other = if supervised(state)? {
+            "--name makes another"
+        } else {
+            "`calico sandbox resume` starts again what has died of it"
+        };
+        bail!("sandbox {:?} is up: `calico sandbox down` stops it, {other}", state.name);
     }
     let begin = Instant::now();
     let spec = Spec {
@@ -52,12 +55,57 @@ pub(crate) fn start(state: &State, spec: &Spec) -> Result<()> {
     state.save(spec)?;
     // The supervisor starts the API, which needs the hub only: nodes are made before it looks.
     topology::build(state, spec)?;
-    resume(state)?;
+    supervise(state)?;
     client::runtime()?.block_on(wait_ready(state, spec))
 }
 
-/// Starts the supervisor, which starts what else does not run.
+/// Starts again what has died of a sandbox that is up, and waits until all of it works. Pods and
+/// their connections stay as they are.
 pub(crate) fn resume(state: &State) -> Result<()> {
+    need_root()?;
+    process::plugin()?;
+    let spec = state.load()?;
+    anyhow::ensure!(
+        netns::exists(&state.netns("hub")),
+        "the network of sandbox {:?} is gone: `calico sandbox down`, then `up`",
+        state.name
+    );
+    if !supervised(state)? {
+        supervise(state)?;
+    }
+    client::runtime()?.block_on(wait_ready(state, &spec))?;
+    wait_agents(state, &spec)?;
+    tell(&format!("sandbox {:?}: {} nodes ready", state.name, spec.nodes));
+    Ok(())
+}
+
+/// Whether the process runs that keeps the others running.
+fn supervised(state: &State) -> Result<bool> {
+    if state.pid("supervisor").ok().flatten().is_some_and(process::alive) {
+        return Ok(true);
+    }
+    // One that a crash kept from being recorded.
+    let found = process::started_with(&supervisor::own(state, "supervise")?.1).pop();
+    found.map_or(Ok(false), |pid| state.save_pid("supervisor", pid).map(|()| true))
+}
+
+/// What the API says about nodes may be older than what happened to their agents.
+fn wait_agents(state: &State, spec: &Spec) -> Result<()> {
+    let end = Instant::now() + READY;
+    for node in spec.node_names() {
+        let cni = Cni::of(state, &node)?;
+        while let Err(error) = cni.status() {
+            if Instant::now() > end {
+                return Err(error).with_context(|| format!("{node} is not ready after {READY:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
+/// Starts the supervisor, which starts what else does not run.
+fn supervise(state: &State) -> Result<()> {
     let child =
         process::start(None, supervisor::own(state, "supervise")?, &[], &state.log("supervisor"))?;
     if let Some(pid) = process::identify(i32::try_from(child.id())?) {
@@ -121,6 +169,17 @@ pub(crate) fn clean(state: &State) -> Result<()> {
     for (_, pid) in pids {
         process::stop(pid, Duration::from_millis(500));
     }
+    // What a crash kept from being recorded.
+    for verb in ["supervise", "api"] {
+        match supervisor::own(state, verb) {
+            Ok((_, args)) => {
+                for pid in process::started_with(&args) {
+                    process::stop(pid, Duration::from_millis(500));
+                }
+            }
+            Err(error) => note(Err(error)),
+        }
+    }
     for pod in state.pods().unwrap_or_default() {
         if let Some(pid) = pod.responder {
             process::stop(pid, Duration::ZERO);
@@ -131,6 +190,7 @@ pub(crate) fn clean(state: &State) -> Result<()> {
         // `a-b` is a sandbox of its own beside `a`: only what we make is ours.
         let ours = ["hub", "k8s-node-", "pod-", "bastion", "stranger"];
         if ours.iter().any(|o| name[prefix.len()..].starts_with(o)) {
+            process::stop_inside(&name, |_| true);
             note(netns::delete(&name));
         }
     }

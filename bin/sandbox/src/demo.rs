@@ -377,8 +377,9 @@ impl Demo {
             .map(|(from, to, port)| Pair {
                 from: from.label.clone(),
                 from_netns: from.netns.clone(),
+                sources: vec![from.address],
                 to: column(to, *port),
-                address: to.address,
+                addresses: vec![to.address],
                 protocol: Protocol::Tcp,
                 port: *port,
             })

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,14 +46,16 @@ impl Kubelet {
         node: String,
         addresses: Vec<IpAddr>,
     ) -> Result<Self> {
-        let socket: PathBuf = state.node_dir(&node).join("run/cni.sock");
-        let cni = Arc::new(Cni::new(process::plugin()?, &socket, state.netns(&node)));
+        let cni = Arc::new(Cni::of(&state, &node)?);
         Ok(Self { state, client, node, addresses, cni, busy: Arc::default() })
     }
 
     /// Registers the node and runs its pods, for ever.
     pub(crate) async fn run(self) -> Result<()> {
-        self.register().await?;
+        while let Err(error) = self.register().await {
+            tracing::warn!(node = self.node, error = %format!("{error:#}"), "not registered yet");
+            tokio::time::sleep(RETRY.0).await;
+        }
         tokio::spawn(self.clone().report_ready());
         let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node));
         let mut events = std::pin::pin!(watcher(Api::<Pod>::all(self.client.clone()), mine));
@@ -64,7 +65,7 @@ impl Kubelet {
             let event = tokio::select! {
                 event = events.try_next() => event,
                 _ = look.tick() => {
-                    self.revive()?;
+                    self.note("looking at processes", self.revive());
                     continue;
                 }
             };
@@ -74,11 +75,23 @@ impl Kubelet {
                     listed.extend(pod.uid());
                     self.look_at(pod);
                 }
-                Ok(Some(Event::InitDone)) => self.forget_unlisted(&listed)?,
+                Ok(Some(Event::InitDone)) => {
+                    self.note("looking for leftovers", self.forget_unlisted(&listed));
+                }
                 Ok(Some(Event::Apply(pod) | Event::Delete(pod))) => self.look_at(pod),
                 Ok(None) => return Ok(()),
-                Err(error) => tracing::debug!(node = self.node, %error, "watch of pods"),
+                Err(error) => {
+                    tracing::debug!(node = self.node, %error, "watch of pods");
+                    tokio::time::sleep(RETRY.0).await;
+                }
             }
+        }
+    }
+
+    /// A failure that the next look makes good.
+    fn note(&self, what: &str, done: Result<()>) {
+        if let Err(error) = done {
+            tracing::warn!(node = self.node, what, error = %format!("{error:#}"), "failed");
         }
     }
 

@@ -52,14 +52,15 @@ pub(crate) fn table(
     text
 }
 
-/// What a probe measured; of several addresses of a pod all must answer.
+/// What a probe measured, beside what the policies say if they were asked.
 pub(crate) fn of_outcomes(outcomes: &[Outcome]) -> String {
-    let mut cells: BTreeMap<(String, String), Cell> = BTreeMap::new();
-    for o in outcomes {
-        let cell = cells.entry((o.from.clone(), o.to.clone()));
-        let cell = cell.or_insert(Cell { measured: true, said: None });
-        cell.measured &= o.reachable;
-    }
+    let cells: BTreeMap<(String, String), Cell> = outcomes
+        .iter()
+        .map(|o| {
+            let cell = Cell { measured: o.reachable, said: o.said() };
+            ((o.from.clone(), o.to.clone()), cell)
+        })
+        .collect();
     let rows: BTreeSet<_> = cells.keys().map(|k| k.0.clone()).collect();
     let columns: BTreeSet<_> = cells.keys().map(|k| k.1.clone()).collect();
     table(&cells, &rows.into_iter().collect::<Vec<_>>(), &columns.into_iter().collect::<Vec<_>>())

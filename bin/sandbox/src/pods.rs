@@ -17,6 +17,9 @@ use crate::responder::{PortSpec, Transport};
 use crate::state::{PodRecord, State};
 use crate::{netns, process};
 
+/// What this program is called with to be a responder.
+const RESPONDER: [&str; 2] = ["sandbox", "responder"];
+
 /// How the plugin of one node is called.
 pub(crate) struct Cni {
     plugin: PathBuf,
@@ -33,7 +36,13 @@ struct Attachment<'a> {
 }
 
 impl Cni {
-    pub(crate) fn new(plugin: PathBuf, socket: &Path, node_netns: String) -> Self {
+    /// The plugin as the runtime of this node calls it.
+    pub(crate) fn of(state: &State, node: &str) -> Result<Self> {
+        let socket = state.node_dir(node).join("run/cni.sock");
+        Ok(Self::new(process::plugin()?, &socket, state.netns(node)))
+    }
+
+    fn new(plugin: PathBuf, socket: &Path, node_netns: String) -> Self {
         let config = json!({
             "cniVersion": "1.1.0", "name": "k8s-pod-network", "type": "calico",
             "ipam": {"type": "calico-ipam"}, "policy": {"type": "k8s"},
@@ -115,7 +124,8 @@ fn attachment(pod: &PodRecord) -> Attachment<'_> {
     }
 }
 
-/// Starts what of a pod does not run: all of it, or what a crash has taken.
+/// Starts what of a pod does not run: all of it, or what a crash has taken. A container that fails
+/// is gone when this returns.
 pub(crate) fn make(
     state: &State,
     cni: &Cni,
@@ -123,23 +133,45 @@ pub(crate) fn make(
     pod: &Pod,
     record: Option<PodRecord>,
 ) -> Result<PodRecord> {
-    let mut record = record.unwrap_or_else(|| fresh(state, node, pod));
-    // Recorded before it exists: whatever happens now, it can be found again.
-    state.save_pod(&record)?;
-    if !netns::exists(&record.netns) {
-        netns::add(&record.netns)?;
-        netns::ip(&["-n", &record.netns, "link", "set", "lo", "up"])?;
-        record.ips.clear();
-    }
-    if record.ips.is_empty() {
-        record.ips = cni.add(&record)?;
-        state.save_pod(&record)?;
-    }
+    let mut record = match record {
+        Some(known) if !known.ips.is_empty() && netns::exists(&known.netns) => known,
+        other => {
+            // As runtimes do: a container whose network was not finished, or was lost, is deleted
+            // and another one takes its place.
+            if let Some(unfinished) = other {
+                remove(state, cni, &unfinished)?;
+            }
+            connect(state, cni, fresh(state, node, pod))?
+        }
+    };
     if !record.responder.is_some_and(process::alive) {
+        // One that a crash kept from being recorded holds the ports.
+        process::stop_inside(&record.netns, |words| {
+            words.starts_with(&RESPONDER.map(String::from))
+        });
         record.responder = Some(start_responder(state, &record, &ports(pod))?);
         state.save_pod(&record)?;
     }
     Ok(record)
+}
+
+/// Gives a new container its namespace and its interface.
+fn connect(state: &State, cni: &Cni, mut record: PodRecord) -> Result<PodRecord> {
+    // Recorded before it exists: whatever happens now, it can be found again.
+    state.save_pod(&record)?;
+    netns::add(&record.netns)?;
+    netns::ip(&["-n", &record.netns, "link", "set", "lo", "up"])?;
+    match cni.add(&record) {
+        Ok(ips) => {
+            record.ips = ips;
+            state.save_pod(&record)?;
+            Ok(record)
+        }
+        Err(error) => {
+            remove(state, cni, &record).context("after a failed ADD")?;
+            Err(error)
+        }
+    }
 }
 
 fn fresh(state: &State, node: &str, pod: &Pod) -> PodRecord {
@@ -162,6 +194,7 @@ pub(crate) fn remove(state: &State, cni: &Cni, record: &PodRecord) -> Result<()>
     if let Some(pid) = record.responder {
         process::stop(pid, Duration::from_millis(50));
     }
+    process::stop_inside(&record.netns, |_| true);
     netns::delete(&record.netns)?;
     state.forget_pod(&record.uid)
 }
@@ -204,8 +237,8 @@ pub(crate) fn respond(
     log: &str,
 ) -> Result<crate::state::Pid> {
     let ports: Vec<OsString> = ports.iter().map(|p| p.to_string().into()).collect();
-    let mut words: Vec<&OsStr> =
-        vec!["sandbox".as_ref(), "responder".as_ref(), "--name-to-tell".as_ref(), name.as_ref()];
+    let mut words: Vec<&OsStr> = RESPONDER.map(OsStr::new).into();
+    words.extend(["--name-to-tell".as_ref(), OsStr::new(name)]);
     for port in &ports {
         words.extend([OsStr::new("--port"), port.as_os_str()]);
     }

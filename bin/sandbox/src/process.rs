@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid as UnixPid;
 
+use crate::netns;
 use crate::state::Pid;
 
 /// A command that is this very program.
@@ -82,6 +83,48 @@ fn started(pid: i32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// The processes in a network namespace, each with its words after the program's name.
+pub(crate) fn inside(netns: &str) -> Vec<(Pid, Vec<String>)> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let Some(wanted) = inode(&netns::path(netns)) else { return Vec::new() };
+    numbers()
+        .filter(|pid| inode(&PathBuf::from(format!("/proc/{pid}/ns/net"))) == Some(wanted))
+        .filter_map(|pid| Some((identify(pid)?, words(pid))))
+        .collect()
+}
+
+/// The processes that were started with exactly these words after the program's name.
+pub(crate) fn started_with(args: &[std::ffi::OsString]) -> Vec<Pid> {
+    if args.is_empty() {
+        return Vec::new(); // it would be every process without arguments
+    }
+    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    numbers().filter(|pid| words(*pid) == args).filter_map(identify).collect()
+}
+
+/// Ends the processes in a network namespace that were started with such words.
+pub(crate) fn stop_inside(netns: &str, which: impl Fn(&[String]) -> bool) {
+    for (pid, words) in inside(netns) {
+        if which(&words) {
+            stop(pid, Duration::ZERO);
+        }
+    }
+}
+
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+fn words(pid: i32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned());
+    let mut words: Vec<_> = words.skip(1).collect();
+    words.pop(); // after the last zero byte
+    words
 }
 
 /// Ends a process: asks, waits, then forces. Returns once it is gone.

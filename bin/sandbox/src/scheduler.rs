@@ -1,6 +1,8 @@
 //! Binds pods that name no node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::TryStreamExt;
@@ -10,33 +12,52 @@ use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 
+/// How long to wait before something that failed is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The UIDs of pods that a task works on.
+type Busy = Arc<Mutex<BTreeSet<String>>>;
+
+fn lock(busy: &Busy) -> MutexGuard<'_, BTreeSet<String>> {
+    busy.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Watches unbound pods, for ever.
 pub(crate) async fn run(client: Client) -> Result<()> {
     let pods: Api<Pod> = Api::all(client.clone());
     let unbound = watcher::Config::default().fields("spec.nodeName=");
     let mut events = std::pin::pin!(watcher(pods, unbound));
+    let busy = Busy::default();
     loop {
         match events.try_next().await {
             Ok(Some(Event::Apply(pod) | Event::InitApply(pod))) => {
-                // A failure comes back with the next look at the pod: bind again in a while.
-                tokio::spawn(bind_until_done(client.clone(), pod));
+                if pod.uid().is_some_and(|uid| lock(&busy).insert(uid)) {
+                    tokio::spawn(bind_until_done(client.clone(), pod, busy.clone()));
+                }
             }
             Ok(Some(_)) => {}
             Ok(None) => return Ok(()),
-            Err(error) => tracing::debug!(%error, "watch of unbound pods"),
+            Err(error) => {
+                tracing::debug!(%error, "watch of unbound pods");
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }
 
-async fn bind_until_done(client: Client, pod: Pod) {
+/// Tries again until the pod is bound or gone: a node may come, or get the labels that fit.
+async fn bind_until_done(client: Client, pod: Pod, busy: Busy) {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-    for _ in 0..100 {
+    loop {
         match bind(&client, &namespace, &name).await {
-            Ok(true) => return,
+            Ok(true) => {
+                lock(&busy).remove(&pod.uid().unwrap_or_default());
+                return;
+            }
             Ok(false) => tracing::info!(namespace, pod = name, "no node fits"),
             Err(error) => tracing::info!(namespace, pod = name, %error, "cannot bind"),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use telemetry::LogConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::state::{Encap, Spec, State};
+use crate::state::{Encap, Pid, Spec, State};
 use crate::{client, kubelet, process, scheduler};
 
 /// How often the processes are looked at.
@@ -63,14 +63,17 @@ async fn wait_for_api(state: &State) -> Result<kube::Client> {
 async fn keep_running(state: State, spec: Spec) -> Result<()> {
     let mut children = Vec::new();
     loop {
-        ensure(&state, "api", &mut children, || start_api(&state))?;
+        let running = || process::started_with(&own(&state, "api").ok()?.1).pop();
+        ensure(&state, "api", &mut children, running, || start_api(&state));
         // An agent without a kubeconfig would only fail and be started again.
         if state.node_kubeconfig().exists() {
             for (i, node) in spec.node_names().iter().enumerate() {
                 let addresses = spec.node_addresses(u8::try_from(i)?);
-                ensure(&state, node, &mut children, || {
+                let inside = || process::inside(&state.netns(node)).into_iter();
+                let running = || inside().find(|(_, words)| words == &["node"]).map(|(pid, _)| pid);
+                ensure(&state, node, &mut children, running, || {
                     start_agent(&state, &spec, node, &addresses)
-                })?;
+                });
             }
             tokio::time::sleep(LOOK).await;
         } else {
@@ -79,27 +82,35 @@ async fn keep_running(state: State, spec: Spec) -> Result<()> {
     }
 }
 
+/// Starts a process unless it runs. What fails is tried again at the next look.
 fn ensure(
     state: &State,
     name: &str,
     children: &mut Vec<std::process::Child>,
+    running: impl FnOnce() -> Option<Pid>,
     start: impl FnOnce() -> Result<std::process::Child>,
-) -> Result<()> {
+) {
     // Our own children must be waited for, or they stay as zombies.
     children.retain_mut(|c| matches!(c.try_wait(), Ok(None)));
-    if let Some(pid) = state.pid(name)? {
-        if process::alive(pid) {
-            return Ok(());
+    let revive = || -> Result<()> {
+        if let Some(pid) = state.pid(name)? {
+            if process::alive(pid) {
+                return Ok(());
+            }
+            tracing::warn!(process = name, pid = pid.pid, "has ended; starting it again");
         }
-        tracing::warn!(process = name, pid = pid.pid, "has ended; starting it again");
+        // One that a crash kept from being recorded.
+        if let Some(pid) = running() {
+            return state.save_pid(name, pid);
+        }
+        let child = start()?;
+        let pid = process::identify(i32::try_from(child.id())?);
+        children.push(child);
+        pid.map_or(Ok(()), |pid| state.save_pid(name, pid))
+    };
+    if let Err(error) = revive() {
+        tracing::warn!(process = name, error = %format!("{error:#}"), "not started");
     }
-    let child = start()?;
-    let pid = i32::try_from(child.id())?;
-    if let Some(pid) = process::identify(pid) {
-        state.save_pid(name, pid)?;
-    }
-    children.push(child);
-    Ok(())
 }
 
 fn start_api(state: &State) -> Result<std::process::Child> {
