@@ -350,9 +350,9 @@ impl Fixed<'_> {
 
     fn postrouting(&self) -> Vec<Rule> {
         let mut rules = Vec::new();
-        let ports = self.config.nat_ports;
         let ours = |a: &&std::net::IpAddr| IpVersion::of(**a) == self.version;
-        let nat = match self.config.nat_addresses.iter().find(ours) {
+        let to = self.config.nat_addresses.iter().find(ours);
+        let nat = |ports| match to {
             Some(to) => Statement::Snat { to: *to, ports },
             None => Statement::Masquerade { ports },
         };
@@ -365,7 +365,16 @@ impl Fixed<'_> {
         if self.config.nat_excludes_hosts {
             out = out.when(named(vec![Load::Addr(Side::Destination)], ALL_HOSTS, true));
         }
-        rules.push(out.counter().then(nat).comment("out of the cluster").optional());
+        let out = |when: Option<Match>, ports| {
+            let rule = when.into_iter().fold(out.clone(), Rule::when);
+            rule.counter().then(nat(ports)).comment("out of the cluster").optional()
+        };
+        if let ports @ Some(_) = self.config.nat_ports {
+            // Of other protocols the kernel would take the range for something else.
+            let with_ports = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
+            rules.extend(with_ports.map(|p| out(Some(proto(p)), ports)));
+        }
+        rules.push(out(None, None));
         for device in self.config.vxlan_devices.iter().filter(|_| self.config.vxlan) {
             rules.push(Self::tunnel_source(device));
         }

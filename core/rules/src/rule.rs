@@ -87,6 +87,7 @@ impl Renderer<'_> {
         let sides = [(Side::Source, &rule.source), (Side::Destination, &rule.destination)];
         for (side, m) in sides {
             self.addresses(side, m, &mut all)?;
+            self.tuples(side, m, rule.protocol, &mut all)?;
         }
         for (icmp, not) in [(rule.icmp, false), (rule.not_icmp, true)] {
             all.extend(icmp.map(|i| Match::Icmp { kind: i.kind, code: i.code, not }));
@@ -126,6 +127,20 @@ impl Renderer<'_> {
         let addr = || vec![Load::Addr(side)];
         for (sets, not) in [(&m.sets, false), (&m.not_sets, true)] {
             all.extend(sets.iter().filter_map(|id| self.in_set(addr(), id, not)));
+        }
+        Ok(())
+    }
+
+    /// Sets of address, protocol and port: they hold protocols with ports only.
+    fn tuples(
+        &self,
+        side: Side,
+        m: &CalcMatch,
+        protocol: Option<Protocol>,
+        all: &mut Vec<Match>,
+    ) -> Result<(), Never> {
+        if protocol.is_some_and(|p| !p.has_ports()) {
+            return if m.service_sets.is_empty() { Ok(()) } else { Err(Never) };
         }
         let tuple = || vec![Load::Addr(side), Load::Proto, Load::Port(side)];
         for (sets, not) in [(&m.service_sets, false), (&m.not_port_sets, true)] {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::output::{CalcMatch, CalcPolicy, CalcRule, Output};
+use model::output::{CalcMatch, CalcPolicy, CalcRule, Output, SetKind};
 use model::policy::Stage;
 use model::{Action, IpVersion, PolicyId, PolicyKind, Protocol};
 use rules::object::{Load, Match};
@@ -26,14 +26,18 @@ fn rendered(protocol: Option<Protocol>, to: CalcMatch) -> Vec<(Option<bool>, boo
     };
     let kind = PolicyKind::NetworkPolicy;
     let mut rules = Rules::new(RulesConfig::default());
-    rules.apply(&[Output::Policy(Arc::new(CalcPolicy {
-        id: PolicyId { name: "p".into(), namespace: "ns".into(), kind },
-        tier: "default".into(),
-        stage: Stage::Normal,
-        staged: false,
-        ingress: vec![rule],
-        egress: vec![],
-    }))]);
+    let set = Output::Set("svc:x".into(), SetKind::IpPort, vec![]);
+    rules.apply(&[
+        set,
+        Output::Policy(Arc::new(CalcPolicy {
+            id: PolicyId { name: "p".into(), namespace: "ns".into(), kind },
+            tier: "default".into(),
+            stage: Stage::Normal,
+            staged: false,
+            ingress: vec![rule],
+            egress: vec![],
+        })),
+    ]);
     let chain = &rules.tables().of(IpVersion::V4).chains()["pi-np.ns.p"];
     let shape = |when: &Vec<Match>| {
         let with_ports = when.iter().find_map(|m| match m {
@@ -49,6 +53,7 @@ fn rendered(protocol: Option<Protocol>, to: CalcMatch) -> Vec<(Option<bool>, boo
 fn a_packet_without_ports_is_on_none() {
     let on = || CalcMatch { ports: vec![(80, 80)], ..CalcMatch::default() };
     let off = || CalcMatch { not_ports: vec![(80, 80)], ..CalcMatch::default() };
+    let service = || CalcMatch { service_sets: vec!["svc:x".into()], ..CalcMatch::default() };
     let (tcp, lite) = (Some(Protocol::TCP), Some(Protocol::UDPLITE));
     for (what, protocol, to, wanted) in [
         ("any protocol", None, on(), vec![(Some(true), true)]),
@@ -58,6 +63,8 @@ fn a_packet_without_ports_is_on_none() {
         ("no ports", lite, on(), vec![]),
         ("no ports, not", lite, off(), vec![(None, false)]),
         ("nothing", lite, CalcMatch::default(), vec![(None, false)]),
+        ("a service without ports", lite, service(), vec![]),
+        ("a service", tcp, service(), vec![(None, false)]),
     ] {
         assert_eq!(rendered(protocol, to), wanted, "{what}");
     }
