@@ -1,6 +1,7 @@
 //! What the kernel makes of the tables.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod listing;
 mod scenario;
 
 use std::fs;
@@ -23,7 +24,7 @@ fn program(config: RulesConfig, outputs: &[Output]) -> (Rules, NftDriver) {
     (rules, driver)
 }
 
-/// Compares what `nft` prints with a stored text. `BLESS=1` stores it anew, for a person to read.
+/// Compares what `nft` prints with a stored text, and with what it prints having loaded that text. `BLESS=1` stores it anew, for a person to read.
 fn golden(name: &str, outputs: &[Output]) {
     golden_with(name, RulesConfig::default(), outputs);
 }
@@ -33,6 +34,7 @@ fn golden_with(name: &str, config: RulesConfig, outputs: &[Output]) {
         let _kept = program(config, outputs);
         out("nft -s list ruleset")
     });
+    listing::is_understood_by_nft(&text);
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/golden", name].iter().collect();
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &text).unwrap();

@@ -3,7 +3,7 @@
 //! Random clusters go through the calculation, the rules and the driver into the kernel of a network
 //! namespace; real packets go through it; the verdict of each must be that of [`policy::evaluate`].
 //! Then the cluster changes, and again. In the end the tables must be those of an agent that knows
-//! the last state only (law 1).
+//! the last state only (law 1), and such that `nft` can read them.
 //!
 //! `CLUSTERS=5000 cargo test --release -p nft --test verdicts` asks about more clusters than usual
 //! (that is `make soak`), `SEED=17` about those from seed 17 on.
@@ -11,6 +11,8 @@
 
 mod bytes;
 mod judge;
+#[path = "../listing/mod.rs"]
+mod listing;
 mod world;
 
 use std::time::Instant;
@@ -23,6 +25,8 @@ use world::World;
 const CLUSTERS: u64 = 250;
 const PACKETS: usize = 160;
 const CHANGES: usize = 2;
+/// Of so many clusters one is read by `nft`, too.
+const LISTED: u64 = 10;
 
 fn setting(name: &str, default: u64) -> u64 {
     let set = std::env::var(name);
@@ -80,5 +84,8 @@ fn one_cluster(world: &mut World, seed: u64) -> [usize; 2] {
         }
     }
     agent.is_as_if_fresh(&world.node, &view, seed);
+    if seed.is_multiple_of(LISTED) {
+        listing::is_understood_by_nft(&world.node.run(listing::ours));
+    }
     sum
 }
