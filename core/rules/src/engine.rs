@@ -155,10 +155,13 @@ impl Rules {
     fn put_set(&mut self, id: &SetId, kind: SetKind, members: &[Member]) {
         for version in self.config.families.clone() {
             let table = self.tables.of_mut(version);
-            let new = || Half::new(id, kind, version, table);
-            let half = self.sets.entry((id.clone(), version)).or_insert_with(new);
+            let key = (id.clone(), version);
+            // Policies that waited for the set are closed.
+            let mut renamed = !self.sets.contains_key(&key);
+            let half = self.sets.entry(key).or_insert_with(|| Half::new(id, kind, version, table));
             let gone = half.others(members);
-            if half.update(members, &gone, self.tables.of_mut(version)) {
+            renamed |= half.update(members, &gone, self.tables.of_mut(version));
+            if renamed {
                 self.renamed(id);
             }
         }
