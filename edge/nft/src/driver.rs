@@ -19,7 +19,7 @@ use crate::wire::msg;
 
 /// Our table is read back at most this often, whatever others do to it.
 const READ_BACK_EVERY: Duration = Duration::from_secs(1);
-/// What the kernel refused is offered again this often.
+/// What the kernel refused is offered again this often, if nobody says otherwise.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 /// Times that a transaction is built again without the objects refused so far.
 const ATTEMPTS: u32 = 16;
@@ -76,6 +76,7 @@ pub struct NftDriver {
     held: BTreeSet<IpVersion>,
     last_read: Option<Instant>,
     retry_at: Option<Instant>,
+    retry_every: Duration,
 }
 
 /// One family's part of an apply.
@@ -99,7 +100,13 @@ impl NftDriver {
             held: BTreeSet::new(),
             last_read: None,
             retry_at: None,
+            retry_every: RETRY_EVERY,
         })
+    }
+
+    /// How often the kernel is offered again what it refused; at first every 30 seconds.
+    pub fn retry_every(&mut self, pause: Duration) {
+        self.retry_every = pause;
     }
 
     /// Readable when someone changed tables; then call [`Self::drain_events`].
@@ -138,13 +145,16 @@ impl NftDriver {
             self.drift = Drift::everything();
             self.last_read = None;
         }
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.refused.clear();
-            self.retry_at = None;
+        let retry = self.retry_at.is_some_and(|at| at <= now);
+        if retry {
             self.drift = Drift::everything();
         }
         let next_read = self.last_read.map(|at| at + READ_BACK_EVERY);
         let read = !self.drift.is_empty() && next_read.is_none_or(|at| at <= now);
+        if read && retry {
+            self.refused.clear();
+            self.retry_at = None;
+        }
         let mut parts = Vec::new();
         for version in rules.families().to_vec() {
             let changes = rules.tables_mut().of_mut(version).take_changes();
@@ -169,10 +179,12 @@ impl NftDriver {
         };
         let refused = self.report(rules);
         if !refused.is_empty() && self.retry_at.is_none() {
-            self.retry_at = Some(now + RETRY_EVERY);
+            self.retry_at = Some(now + self.retry_every);
         }
         let due = if self.drift.is_empty() { None } else { next_read };
-        let again = due.into_iter().chain(self.retry_at).min();
+        // One that is overdue waits for the read-back.
+        let retry_at = self.retry_at.filter(|at| *at > now);
+        let again = due.into_iter().chain(retry_at).min();
         let again_in = again.map(|at| at.saturating_duration_since(now));
         Ok(Report { changed, refused, again_in })
     }

@@ -221,6 +221,41 @@ fn big_sets_are_loaded_in_pieces_and_grow() {
     });
 }
 
+#[test]
+fn the_longest_names_and_lists_are_programmed() {
+    in_netns(|| {
+        let long = |n: usize, c: char| c.to_string().repeat(n);
+        let (name, tier_name) = (long(253, 'p'), long(253, 't'));
+        let mut many = allow();
+        many.protocol = Some(model::Protocol::TCP);
+        let net = |n: u32| ipnet::IpNet::from(std::net::IpAddr::V4((n << 9).into()));
+        let net6 = |n: u32| {
+            let address = std::net::Ipv6Addr::from(0xfd00_u128 << 112 | u128::from(n) << 8);
+            ipnet::IpNet::from(std::net::IpAddr::V6(address))
+        };
+        many.source.nets = (1..5_000).flat_map(|n| [net(n), net6(n)]).collect();
+        many.destination.not_nets = many.source.nets.clone();
+        many.destination.ports = (1..5_000).map(|n| (n * 8, n * 8 + 3)).collect();
+        many.source.not_ports = many.destination.ports.clone();
+        let mut end = pod("a", "cali1", &["10.65.0.2"], vec![tier(&tier_name, &[&name], &[])]);
+        Arc::make_mut(&mut end.endpoint).profiles = vec![long(253, 'f').as_str().into()];
+        let outputs = [
+            policy(&name, vec![many, scenario::rule(model::Action::Log)], vec![]),
+            profile(&long(253, 'f'), vec![allow()]),
+            Output::Workload(Arc::new(end)),
+            Output::Host(Arc::new(scenario::host(
+                &long(253, 'h'),
+                model::endpoint::HostTarget::All,
+            ))),
+        ];
+        let mut rules = rules_for(&outputs);
+        let mut driver = NftDriver::open().unwrap();
+        let report = apply(&mut driver, &mut rules);
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        assert!(is_converged(&outputs));
+    });
+}
+
 fn members() -> impl Strategy<Value = Vec<Member>> {
     let of = |texts: &'static [&'static str]| prop::sample::subsequence(texts, 0..texts.len());
     let all = &[

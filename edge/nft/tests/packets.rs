@@ -165,6 +165,63 @@ fn forged_sources_and_unknown_pods_are_dropped() {
     assert!(!world.a_reaches_b(), "an unknown pod is closed");
 }
 
+/// Law 6. The kernel really refuses the rule: the set's elements are addresses with ports, and it is
+/// asked for an address alone.
+#[test]
+fn a_refused_policy_closes_its_own_pods_only_and_is_offered_again() {
+    let soon = Duration::from_millis(200);
+    let mut world = World::new(RulesConfig::default(), &Scenario::two_pods().outputs());
+    let _answers = Server::start(&world.a, 80, "a");
+    world.driver.retry_every(soon);
+    let reached = |world: &World| {
+        let all = [(&world.a, "10.65.0.3"), (&world.a, "fd00:65::3")];
+        let all = all.into_iter().chain([(&world.b, "10.65.0.2"), (&world.b, "fd00:65::2")]);
+        all.map(|(from, to)| World::reaches(from, to, 80)).collect::<Vec<_>>()
+    };
+    let mut bad = allow();
+    bad.source.sets = vec!["n:ports".into()];
+    let set = |kind| Output::Set("n:ports".into(), kind, vec![]);
+    let tiers = vec![tier("default", &["bad"], &[])];
+    let addresses = ["10.65.0.2", "fd00:65::2"];
+    world.rules.apply(&[
+        set(model::output::SetKind::IpPort),
+        policy("bad", vec![bad, allow()], vec![]),
+        Output::Workload(Arc::new(pod("a", "cali1", &addresses, tiers))),
+    ]);
+    let apply = |world: &mut World| {
+        world.driver.apply(&mut world.rules, Some(&InSync::for_tests())).unwrap()
+    };
+    let report = apply(&mut world);
+    let objects: Vec<_> = report.refused.iter().map(|r| r.object.as_str()).collect();
+    assert_eq!(
+        objects,
+        ["ip", "ip6"].map(|f| format!(
+            "{f} chain pi-np.default.bad (ingress NetworkPolicy default/bad tier default)"
+        ))
+    );
+    assert_eq!(reached(&world), [true, true, false, false], "b is open, a is closed");
+
+    // Others may change meanwhile; the refused one is not forgotten, and offered again in time.
+    world.rules.apply(&[policy("web", vec![deny()], vec![])]);
+    let mut report = apply(&mut world);
+    assert_eq!((report.changed, report.refused.len()), (true, 2));
+    assert_eq!(reached(&world), [false; 4], "the other policy changed");
+    // Two waits: what is overdue waits for the read-back, which comes once a second at most.
+    for _ in 0..2 {
+        let wait = report.again_in.expect("a retry is due");
+        assert!(!wait.is_zero() && wait <= Duration::from_secs(1), "{wait:?}");
+        std::thread::sleep(wait);
+        report = apply(&mut world);
+        assert_eq!(report.refused.len(), 2, "offered again, refused again");
+    }
+    assert_eq!(reached(&world), [false; 4], "still closed");
+
+    // What the set holds is what the rule asks for: now the kernel takes both.
+    world.apply(&[Output::SetGone("n:ports".into())]);
+    world.apply(&[set(model::output::SetKind::Net), policy("web", vec![allow()], vec![])]);
+    assert_eq!(reached(&world), [true; 4], "both policies are in force");
+}
+
 #[test]
 fn established_connections_survive_a_new_policy() {
     use std::io::{Read, Write};
