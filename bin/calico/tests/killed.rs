@@ -194,7 +194,7 @@ fn holdings(s: &Sandbox) -> Holdings {
 
 /// A pod made at a bad time becomes ready, and is under policy.
 fn works(s: &Sandbox, name: &str) {
-    s.pods_ready();
+    s.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s"), "");
     let name = format!("default/{name}");
     let wanted =
         [("default/client", name.as_str(), true), ("default/intruder", name.as_str(), false)];
