@@ -111,6 +111,20 @@ const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_PORT: u16 = 15;
 const IFLA_VXLAN_LOCAL6: u16 = 17;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_INET_CONF: u16 = 1;
+
+/// IPv4 settings of an interface, by the kernel's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv4Conf {
+    /// `forwarding`.
+    Forwarding = 1,
+    /// `proxy_arp`.
+    ProxyArp = 3,
+    /// `rp_filter`.
+    RpFilter = 8,
+    /// `route_localnet`.
+    RouteLocalnet = 26,
+}
 
 /// All interfaces of the namespace.
 pub fn list(socket: &mut Socket) -> Result<Vec<Link>> {
@@ -240,6 +254,17 @@ impl Request {
     /// A new hardware address.
     pub fn mac(self, mac: Mac) -> Self {
         self.attr(libc::IFLA_ADDRESS, &mac)
+    }
+    /// IPv4 settings of the interface, as `/proc/sys/net/ipv4/conf/<interface>` has them. A path in
+    /// `/proc/sys` is looked up among those of all namespaces, which costs where there are many.
+    pub fn ipv4_conf(self, settings: &[(Ipv4Conf, u32)]) -> Self {
+        self.nest(libc::IFLA_AF_SPEC, |r| {
+            r.nest(libc::AF_INET as u16, |r| {
+                r.nest(IFLA_INET_CONF, |r| {
+                    settings.iter().fold(r, |r, (key, value)| r.attr_u32(*key as u16, *value))
+                })
+            })
+        })
     }
     /// A new text stored with the interface, up to 255 bytes.
     pub fn alias(self, alias: &str) -> Self {

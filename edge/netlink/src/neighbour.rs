@@ -127,6 +127,24 @@ pub fn delete_forwarding(index: u32, mac: Mac, remote: IpAddr) -> Request {
         .attr(NDA_LLADDR, &mac)
 }
 
+const RTM_SETNEIGHTBL: u16 = 67;
+const NDTA_NAME: u16 = 1;
+const NDTA_PARMS: u16 = 6;
+const NDTPA_IFINDEX: u16 = 1;
+const NDTPA_PROXY_DELAY: u16 = 13;
+
+/// Request: answer at once for IPv4 addresses of others on that interface, not after a random
+/// time (`proxy_delay` 0).
+pub fn proxy_at_once(index: u32) -> Request {
+    let header = [libc::AF_INET as u8, 0, 0, 0]; // struct ndtmsg
+    Request::new("set proxy delay", RTM_SETNEIGHTBL, 0, &header)
+        .attr_str(NDTA_NAME, "arp_cache")
+        .nest(NDTA_PARMS, |r| {
+            let delay = 0_u64.to_ne_bytes(); // milliseconds
+            r.attr_u32(NDTPA_IFINDEX, index).attr(NDTPA_PROXY_DELAY, &delay)
+        })
+}
+
 /// `struct ndmsg`.
 fn header(family: u8, index: u32, state: u16, flags: u8) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];

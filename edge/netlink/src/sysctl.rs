@@ -1,6 +1,7 @@
 //! `/proc/sys/net` of the calling thread's namespace.
 
 use std::io::{self, ErrorKind};
+use std::sync::OnceLock;
 
 use model::{IfaceName, IpVersion};
 
@@ -35,9 +36,11 @@ pub fn set_conf(version: IpVersion, iface: &IfaceName, key: &str, value: &str) -
     set(&format!("{}/conf/{iface}/{key}", folder(version)), value)
 }
 
-/// Whether the kernel has the family at all.
+/// Whether the kernel has the family at all. Looked up once: it is decided when the kernel starts.
 pub fn has(version: IpVersion) -> bool {
-    std::path::Path::new(ROOT).join(folder(version)).join("conf").exists()
+    static KNOWN: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+    let known = &KNOWN[usize::from(version == IpVersion::V6)];
+    *known.get_or_init(|| std::path::Path::new(ROOT).join(folder(version)).join("conf").exists())
 }
 
 /// `ipv4` or `ipv6`.

@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{IfaceName, IpVersion};
 
-use crate::link::{self, VethPair};
+use crate::link::{self, Ipv4Conf, VethPair};
 use crate::netns::run_in;
 use crate::route::{Hop, MAIN_TABLE, Proto, Route};
 use crate::{
@@ -126,8 +126,18 @@ pub fn wire_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Wired> {
         peer_netns: wire.netns,
         mtu: wire.mtu,
     };
+    // Anti-spoofing is the rules' work, for both families alike and with the pod's allowed sources;
+    // this only undoes what an administrator's wildcard setting may have done to new interfaces.
+    let rp_filter = sysctl::get("ipv4/conf/default/rp_filter")?.parse().unwrap_or(0);
+    let settings = [
+        (Ipv4Conf::RouteLocalnet, 1),
+        (Ipv4Conf::ProxyArp, 1),
+        (Ipv4Conf::Forwarding, 1),
+        (Ipv4Conf::RpFilter, rp_filter),
+    ];
     // In one call, so that an interface without an owner never exists, not even after a kill -9.
-    let make = [link::add_veth(&pair), link::change_named(wire.host_iface).alias(&alias)];
+    let own = link::change_named(wire.host_iface).alias(&alias).ipv4_conf(&settings);
+    let make = [link::add_veth(&pair), own];
     let answers = host.batch(&make)?;
     if let Err(refusal) = &answers[0] {
         return Err(Error::Refused { what: make[0].what(), refusal: refusal.clone() });
@@ -220,14 +230,6 @@ pub fn check_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Vec<String>> {
 
 fn configure_host(host: &mut Socket, link: &Link, wire: &Wire<'_>) -> Result<()> {
     let iface = wire.host_iface;
-    let v4 = |key: &str, value: &str| sysctl::set_conf(IpVersion::V4, iface, key, value);
-    v4("route_localnet", "1")?;
-    v4("proxy_arp", "1")?;
-    v4("forwarding", "1")?;
-    // Anti-spoofing is the rules' work, for both families alike and with the pod's allowed sources;
-    // this only undoes what an administrator's wildcard setting may have done to new interfaces.
-    v4("rp_filter", &sysctl::get("ipv4/conf/default/rp_filter")?)?;
-    sysctl::set(&format!("ipv4/neigh/{iface}/proxy_delay"), "0")?;
     if sysctl::has(IpVersion::V6) {
         let v6 = |key: &str, value: &str| sysctl::set_conf(IpVersion::V6, iface, key, value);
         if wire.versions().any(|v| v == IpVersion::V6) {
@@ -239,8 +241,10 @@ fn configure_host(host: &mut Socket, link: &Link, wire: &Wire<'_>) -> Result<()>
         }
         v6("accept_ra", "0")?;
     }
-    // Last, because from here on the link-local address exists and packets flow.
-    host.call(&link::set_up(link.index))
+    // Up last, because from here on the link-local address exists and packets flow.
+    let requests = [neighbour::proxy_at_once(link.index), link::set_up(link.index)];
+    let answers = host.batch(&requests)?;
+    first_refusal(&requests, answers)
 }
 
 /// The pod's side: runs inside its namespace. Returns the hardware address.
