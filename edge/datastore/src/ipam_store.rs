@@ -75,6 +75,18 @@ impl IpamStore {
         (block as &dyn std::any::Any).downcast_ref::<Stored<K>>().cloned()
     }
 
+    /// Blocks that are known to have a free address come first: what is full is read again by
+    /// every request that looks at it, in case that somebody else has freed something.
+    fn promising_first(&self, mut claims: Vec<Stored<Affinity>>) -> Vec<Stored<Affinity>> {
+        let memory = self.memory();
+        let free = |c: &Stored<Affinity>| {
+            let block = memory.blocks.get(&ipam::block_name(c.value.cidr));
+            block.is_some_and(|b| !b.value.unallocated.is_empty())
+        };
+        claims.sort_by_cached_key(|c| !free(c));
+        claims
+    }
+
     fn remember<K: Kind>(&self, stored: &Stored<K>) {
         let any = stored as &dyn std::any::Any;
         let mut memory = self.memory();
@@ -171,7 +183,8 @@ impl Store for IpamStore {
     async fn list<K: Kind>(&self) -> Result<Vec<Stored<K>>, StoreError> {
         let claims = (self.reads == Reads::Remembered).then(|| self.memory().claims.clone());
         if let Some(claims) = claims.flatten()
-            && let Some(known) = (&claims as &dyn std::any::Any).downcast_ref::<Vec<Stored<K>>>()
+            && let Some(known) = (&self.promising_first(claims) as &dyn std::any::Any)
+                .downcast_ref::<Vec<Stored<K>>>()
         {
             return Ok(known.clone());
         }
