@@ -9,7 +9,7 @@ use model::output::{
     CalcMatch, CalcPolicy, CalcProfile, CalcRule, LocalHost, LocalWorkload, Member, Output,
     RouteKind, SetId, SetKind,
 };
-use model::{IfaceName, IpVersion, NodeName, PolicyId, ProfileName, WorkloadId};
+use model::{IfaceName, IpVersion, NodeName, PolicyId, ProfileName, WorkloadEndpoint, WorkloadId};
 
 use crate::config::RulesConfig;
 use crate::cover::{Cover, CoverChange};
@@ -370,6 +370,9 @@ impl Rules {
     fn render_workload(&mut self, id: &WorkloadId, version: IpVersion) {
         let Some(workload) = self.workloads.get(id).cloned() else { return };
         let endpoint = &workload.endpoint;
+        if !speaks(endpoint, version) {
+            return;
+        }
         let chains = Direction::ALL.map(|direction| {
             let rules = self.walk(direction, |walk| {
                 let mut rules: Vec<_> = walk.invalid().into_iter().collect();
@@ -430,6 +433,14 @@ impl Rules {
             Fixed::remove_hosts(table);
         }
     }
+}
+
+/// Whether an endpoint has anything of that family. If not, its packets are an unknown pod's: dropped,
+/// like those with a source that is not the pod's. Every chain costs whenever the kernel takes in a
+/// transaction, because it checks all ways through a table.
+fn speaks(endpoint: &WorkloadEndpoint, version: IpVersion) -> bool {
+    let addresses = endpoint.addresses.iter().any(|a| IpVersion::of(*a) == version);
+    addresses || endpoint.allowed_sources.iter().any(|n| IpVersion::of_net(n) == version)
 }
 
 fn lists_policy(workload: &LocalWorkload, id: &PolicyId) -> bool {
