@@ -66,6 +66,7 @@ enum End {
 }
 
 fn start() -> Result<End> {
+    crate::memory::frugal();
     let settings = Settings::from_environment()?;
     telemetry::init_logs(&settings.log).context("logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

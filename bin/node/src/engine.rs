@@ -19,6 +19,9 @@ use crate::status::Shared;
 /// How long the loop sleeps at most: it must report that it is alive.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// After so many outputs at once there is memory to give back.
+const MANY: usize = 1_000;
+
 /// Calculation, overlay, dataplane.
 pub(crate) struct Engine<P, N, C> {
     inbox: Arc<Inbox>,
@@ -134,6 +137,9 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         let first = outputs.contains(&Output::InSync);
         if first {
             tracing::info!(took = ?started.elapsed(), "first apply done");
+        }
+        if first || outputs.len() > MANY {
+            crate::memory::give_back();
         }
         for failure in &applied.failures {
             tracing::warn!(driver = failure.driver, error = failure.error, "apply failed");

@@ -30,6 +30,7 @@ mod engine;
 mod felix;
 mod inbox;
 mod kernel;
+mod memory;
 mod overlay;
 mod pods;
 mod policies;
