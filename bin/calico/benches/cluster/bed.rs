@@ -71,7 +71,10 @@ impl Bed {
         topology.fabric.sh("ip addr add 10.0.0.1/24 dev br0");
         let inside = topology.fabric.run(|| TcpListener::bind("10.0.0.1:6443")).unwrap();
         let local = TcpListener::bind("127.0.0.1:0").unwrap();
-        let storage = store::Store::open(&store::Options::new(folder.path().join("db"))).unwrap();
+        let mut options = store::Options::new(folder.path().join("db"));
+        // As a sandbox has it. Otherwise every write would wait for this machine's disk.
+        options.durability = store::Durability::Process;
+        let storage = store::Store::open(&options).unwrap();
         let mut options = apiserver::Options::new(folder.path().join("pki"));
         options.names = vec!["10.0.0.1".to_owned()];
         let server = apiserver::Server::new(Arc::new(storage), options).unwrap();

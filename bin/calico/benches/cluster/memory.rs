@@ -67,5 +67,10 @@ fn measure(bed: &Bed, what: &str) {
     };
     let show = |v: f64| format!("{v:.1} MiB");
     report::numbers(what, "<= 40 MiB resident", vec![field("VmRSS:")], show);
+    report::note(&format!(
+        "of that {:.1} MiB are pages of the program's file, {:.1} MiB its own",
+        field("RssFile:"),
+        field("RssAnon:")
+    ));
     report::numbers("its peak until then", "none", vec![field("VmHWM:")], show);
 }
