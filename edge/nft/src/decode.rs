@@ -101,8 +101,10 @@ fn element(all: &Attributes<'_>) -> Option<RawElement> {
 /// Reads anything as if it came from the kernel: for the fuzz target.
 pub fn read_anything(bytes: &[u8]) {
     let mut observed = Observed::default();
+    let mut drift = crate::monitor::Drift::default();
     for message in crate::wire::Messages(bytes) {
         observed.take(&message);
+        drift.note(&message);
         drop(elements(&message));
     }
 }
@@ -118,6 +120,44 @@ mod tests {
         fn noise_is_harmless(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             read_anything(&bytes);
         }
+
+        /// Nor do messages as the kernel sends them, with some bytes changed, or cut short.
+        #[test]
+        fn damage_is_harmless(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+            length in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = REAL.with(Vec::clone);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            read_anything(&bytes);
+            read_anything(&bytes[..length.index(bytes.len())]);
+        }
+    }
+
+    thread_local! {
+        /// A whole table as messages. What is written and what is read look the same.
+        static REAL: Vec<u8> = {
+            let rules = rules::Rules::new(rules::RulesConfig::default());
+            let mut batch = crate::batch::Batch::new(1);
+            for version in rules.families() {
+                let table = rules.tables().of(*version);
+                let plan = crate::plan::Plan::fresh(table, false);
+                batch.add(*version, &plan, table, &BTreeMap::new(), &crate::plan::Refused::default());
+            }
+            batch.finish().0.to_vec()
+        };
+    }
+
+    #[test]
+    fn undamaged_messages_are_read() {
+        let mut observed = Observed::default();
+        REAL.with(|bytes| crate::wire::Messages(bytes).for_each(|m| observed.take(&m)));
+        assert!(observed.table && observed.sets.contains_key("from-pods"));
+        let forward = &observed.chains["filter-forward"];
+        assert!(forward.base.is_some() && forward.rules.iter().all(Option::is_some));
     }
 
     #[test]

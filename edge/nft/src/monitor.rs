@@ -35,7 +35,8 @@ impl Drift {
         self.all || self.sets.contains(&(version, set.to_owned()))
     }
 
-    fn note(&mut self, message: &Message<'_>) {
+    /// Takes one event.
+    pub(crate) fn note(&mut self, message: &Message<'_>) {
         let Some(number) = message.number().filter(|n| *n != msg::NEW_GENERATION) else { return };
         let of = |v: &IpVersion| Some(family(*v)) == message.family();
         let Some(version) = IpVersion::ALL.into_iter().find(of) else { return };
