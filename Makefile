@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench soak
+.PHONY: help setup build demo test lint bench soak fuzz
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -10,6 +10,7 @@ help:
 	@echo 'make lint    rustfmt, clippy, licences'
 	@echo 'make bench   the benchmarks'
 	@echo 'make soak    many more random clusters than make test has: CLUSTERS=5000 SEED=1'
+	@echo 'make fuzz    the fuzz targets, 30 seconds each'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
 
 setup:
@@ -36,3 +37,6 @@ bench: build
 # The kernel's verdicts against the specification's, on many random clusters.
 soak: setup
 	CLUSTERS=$${CLUSTERS:-5000} $(CARGO) test --release --locked -p nft --test verdicts -- --nocapture
+
+fuzz: setup
+	dev/fuzz.sh
