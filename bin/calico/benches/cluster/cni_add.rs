@@ -1,6 +1,9 @@
 //! CNI ADD on a full node: the plugin's process from start to end, with 1,000 pods standing, every
 //! one of them with a network namespace and an interface of its own. The pod and its namespace exist
-//! before, as they do when a runtime calls; after each measured ADD comes a DEL, not measured.
+//! before, as they do when a runtime calls; after each measured ADD comes a DEL, and time for what the
+//! agent does after its answer: giving the addresses back.
+
+use std::time::Duration;
 
 use crate::bed::{Bed, Between};
 use crate::report;
@@ -8,6 +11,7 @@ use crate::report;
 const STANDING: usize = 1_000;
 const POLICIES: usize = 200;
 const MEASURED: usize = 300;
+const AFTER_DEL: Duration = Duration::from_millis(50);
 
 pub(crate) fn run() {
     let bed = Bed::new(1, Between::Vxlan);
@@ -19,6 +23,7 @@ pub(crate) fn run() {
     let adds = pods.iter_mut().map(|pod| {
         let took = bed.add(pod);
         dels.push(bed.del(pod));
+        std::thread::sleep(AFTER_DEL);
         took
     });
     let adds = adds.collect();
