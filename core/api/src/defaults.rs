@@ -7,6 +7,18 @@ use serde_json::{Map, Value, json};
 /// The label that carries a policy's tier, so that policies can be listed by tier.
 pub const TIER_LABEL: &str = "projectcalico.org/tier";
 
+/// Takes away fields that are null: typed readers want absent ones. Items of lists stay.
+pub(crate) fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, inner| !inner.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => (),
+    }
+}
+
 pub(crate) fn none(_: &mut Value) {}
 
 /// The spec, made if it is absent; none if the object is no map at all.

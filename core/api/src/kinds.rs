@@ -62,6 +62,8 @@ pub struct Kind {
     pub singular: &'static str,
     /// Short names.
     pub short: &'static [&'static str],
+    /// More words that calicoctl has always understood; too general to be short names of an API.
+    pub words: &'static [&'static str],
     /// In a namespace or cluster-wide.
     pub namespaced: bool,
     /// Has a status subresource.
@@ -96,6 +98,7 @@ const fn kind<S: Spec>(
         plural: S::PLURAL,
         singular,
         short,
+        words: &[],
         namespaced: false,
         status: false,
         source: Source::Stored,
@@ -109,6 +112,9 @@ const fn kind<S: Spec>(
 impl Kind {
     const fn namespaced(self) -> Self {
         Self { namespaced: true, ..self }
+    }
+    const fn words(self, words: &'static [&'static str]) -> Self {
+        Self { words, ..self }
     }
     const fn with_status(self) -> Self {
         Self { status: true, ..self }
@@ -138,8 +144,11 @@ impl Kind {
         MADE[index].get_or_init(self.schema)
     }
 
-    /// Fills in what is not given. Never changes what is.
+    /// Fills in what is not given. Never changes what is; null is not given.
     pub fn default(&self, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec").filter(|_| self.group == "projectcalico.org") {
+            defaults::drop_nulls(spec);
+        }
         (self.default)(object);
     }
 
@@ -158,7 +167,7 @@ impl Kind {
         };
         word.eq_ignore_ascii_case(self.plural)
             || word.eq_ignore_ascii_case(self.singular)
-            || self.short.iter().any(|s| word.eq_ignore_ascii_case(s))
+            || self.short.iter().chain(self.words).any(|s| word.eq_ignore_ascii_case(s))
     }
 }
 
@@ -177,6 +186,7 @@ const KINDS: &[Kind] = &[
         POLICY,
         policy::network_policy,
     )
+    .words(&["np", "policy", "policies", "pol", "pols"])
     .namespaced()
     .defaulting(defaults::policy),
     kind::<GlobalNetworkPolicySpec>(
@@ -185,6 +195,7 @@ const KINDS: &[Kind] = &[
         POLICY,
         policy::global_network_policy,
     )
+    .words(&["gnps"])
     .defaulting(defaults::policy),
     kind::<StagedNetworkPolicySpec>(
         "stagednetworkpolicy",
@@ -220,10 +231,13 @@ const KINDS: &[Kind] = &[
     )
     .with_status()
     .defaulting(defaults::tier),
-    kind::<ProfileSpec>("profile", &[], &[], policy::profile).from(Source::Namespace),
+    kind::<ProfileSpec>("profile", &[], &[], policy::profile)
+        .words(&["pro", "pros"])
+        .from(Source::Namespace),
     kind::<NetworkSetSpec>("networkset", &["netset", "netsets"], &[], endpoint::network_set)
         .namespaced(),
-    kind::<GlobalNetworkSetSpec>("globalnetworkset", &["gns"], &[], endpoint::global_network_set),
+    kind::<GlobalNetworkSetSpec>("globalnetworkset", &["gns"], &[], endpoint::global_network_set)
+        .words(&["globalnetsets"]),
     kind::<HostEndpointSpec>(
         "hostendpoint",
         &["hep", "heps"],
@@ -271,7 +285,8 @@ const KINDS: &[Kind] = &[
         &[],
         &[col("CIDRs", ".spec.reservedCIDRs")],
         ipam::reservation,
-    ),
+    )
+    .words(&["reservation", "reservations"]),
     kind::<IPAMConfigurationSpec>(
         "ipamconfiguration",
         &["ipamconfig"],
@@ -282,6 +297,7 @@ const KINDS: &[Kind] = &[
         ],
         ipam::configuration,
     )
+    .words(&["ipamconfigs"])
     .defaulting(defaults::ipam_configuration),
     kind::<IPAMBlockSpec>(
         "ipamblock",
@@ -322,7 +338,8 @@ const KINDS: &[Kind] = &[
             wide("PeerSelector", ".spec.peerSelector"),
         ],
         bgp::peer,
-    ),
+    )
+    .words(&["bgpp", "bgpps", "bp", "bps"]),
     kind::<FelixConfigurationSpec>(
         "felixconfiguration",
         &["felixconfig", "felixconfigs"],
@@ -335,6 +352,7 @@ const KINDS: &[Kind] = &[
         &[],
         rest::controllers,
     )
+    .words(&["kubecontrollersconfig", "kubecontrollersconfigs"])
     .with_status(),
     kind::<ClusterInformationSpec>(
         "clusterinformation",
@@ -346,7 +364,8 @@ const KINDS: &[Kind] = &[
             col("DatastoreReady", ".spec.datastoreReady"),
         ],
         rest::cluster_information,
-    ),
+    )
+    .words(&["clusterinfos"]),
     kind::<NodeSpec>(
         "node",
         &["no", "nos"],
@@ -366,6 +385,7 @@ const KINDS: &[Kind] = &[
         plural: "networkpolicies",
         singular: "networkpolicy",
         short: &["netpol", "knp"],
+        words: &[],
         namespaced: true,
         status: false,
         source: Source::Kubernetes,

@@ -8,10 +8,12 @@ use serde_saphyr::options;
 
 /// Why a document could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}")]
+#[error("line {line}, column {column}: {message}")]
 pub struct YamlError {
     /// Line in the file, from 1.
     pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
     /// What is wrong.
     pub message: String,
 }
@@ -102,10 +104,10 @@ fn read(part: &str, line: u64) -> Result<Value, YamlError> {
     // Only true and false are booleans: `name: n` and `node: on` mean what they say.
     let options = options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options::<Value>(part, options).map_err(|e| {
-        let at = e.location().map_or(1, |l| l.line().max(1));
+        let (at, column) = e.location().map_or((1, 1), |l| (l.line().max(1), l.column().max(1)));
         let message = e.without_snippet().to_string();
         let message = message.lines().next().unwrap_or_default().to_owned();
-        YamlError { line: line + at - 1, message }
+        YamlError { line: line + at - 1, column, message }
     })
 }
 

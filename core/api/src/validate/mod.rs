@@ -112,14 +112,23 @@ fn metadata(kind: &Kind, object: &Value, errors: &mut Errors) {
         errors.push("metadata", "is required, with a name");
         return;
     };
+    for key in ["name", "generateName", "namespace", "uid", "resourceVersion"] {
+        if let Some(other) = metadata.get(key).filter(|v| !v.is_string() && !v.is_null()) {
+            errors.push(
+                format!("metadata.{key}"),
+                format!("want text, got {other} (put it in quotes)"),
+            );
+        }
+    }
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|t| !t.is_empty());
+    let name_is_text = metadata.get("name").is_none_or(|n| n.is_string() || n.is_null());
     match (text("name"), text("generateName")) {
         (Some(name), _) => {
             // Handles and affinities are named after things that have other rules.
             errors.take("metadata.name", names::dns_subdomain(name));
         }
-        (None, Some(_)) => (),
-        (None, None) => errors.push("metadata.name", "is required"),
+        (None, None) if name_is_text => errors.push("metadata.name", "is required"),
+        (None, _) => (),
     }
     match (text("namespace"), kind.namespaced) {
         (Some(namespace), true) => {
