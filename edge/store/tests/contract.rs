@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::time::Duration;
 
-use common::Running;
+use apikit::Running;
 use hyper::Request;
 use serde_json::{Value, json};
 
@@ -162,7 +160,7 @@ async fn bad_input_is_refused_with_the_reason() {
     }
     let (code, _) = wire.json("POST", "/api/v1/namespaces/nowhere/configmaps", &map("a")).await;
     assert_eq!(code, 404);
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -184,7 +182,7 @@ async fn unknown_and_duplicate_fields() {
     let (code, _, warnings) = wire.send("POST", &path("Ignore"), "application/json", body).await;
     assert_eq!((code, warnings.len()), (201, 0));
     assert_eq!(wire.json("GET", &format!("{MAPS}/a"), &Value::Null).await.0, 404, "dry runs");
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -215,7 +213,7 @@ async fn fields_are_owned_by_who_applied_them() {
         again["metadata"]["resourceVersion"], less["metadata"]["resourceVersion"],
         "nothing to do"
     );
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -255,7 +253,7 @@ async fn pods_are_bound_once_and_stop_with_grace() {
     wire.ok("POST", PODS, &pod("q")).await;
     wire.ok("DELETE", &format!("{PODS}/q"), &Value::Null).await;
     assert_eq!(wire.json("GET", &format!("{PODS}/q"), &Value::Null).await.0, 404, "never bound");
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -307,7 +305,7 @@ async fn finalizers_and_owners() {
         child["metadata"].get("ownerReferences").and_then(Value::as_array).map_or(0, Vec::len),
         0
     );
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -349,7 +347,7 @@ async fn services_get_addresses_and_slices() {
     assert_eq!(found["ports"], json!([{"name": "http", "port": 8080, "protocol": "TCP"}]));
     wire.ok("DELETE", &format!("{services}/web"), &Value::Null).await;
     wire.until_gone(slice).await;
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -409,7 +407,7 @@ async fn custom_resources_are_served() {
     assert!(again["metadata"]["deletionTimestamp"].is_null());
     let list = wire.ok("GET", widgets, &Value::Null).await;
     assert_eq!(list["items"], json!([]), "its objects went with the definition");
-    wire.server.stop().await;
+    wire.server.stop();
 }
 
 #[tokio::test]
@@ -452,5 +450,5 @@ async fn calico_kinds_are_checked_and_nodes_are_one() {
     .await;
     let node = wire.ok("GET", &format!("{nodes}/n"), &Value::Null).await;
     assert_eq!(node["spec"]["bgp"], json!({"ipv4Address": "10.0.0.1/24", "asNumber": 64512}));
-    wire.server.stop().await;
+    wire.server.stop();
 }

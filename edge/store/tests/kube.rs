@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::Running;
+use apikit::Running;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use kube::api::{
@@ -84,7 +82,7 @@ async fn objects_come_and_go_and_watches_see_it() {
         })
         .collect();
     assert_eq!(kinds, ["added", "modified", "modified", "deleted"]);
-    server.stop().await;
+    server.stop();
 }
 
 #[tokio::test]
@@ -117,7 +115,7 @@ async fn pages_are_of_one_revision() {
     assert_eq!(odd.items.len(), 3);
     let one = nodes.list(&ListParams::default().fields("metadata.name=n2")).await.unwrap();
     assert_eq!(one.items.len(), 1);
-    server.stop().await;
+    server.stop();
 }
 
 #[tokio::test]
@@ -161,7 +159,7 @@ async fn namespaces_have_an_account_and_take_their_content_along() {
     })
     .await;
     assert!(accounts.get_opt("default").await.unwrap().is_none());
-    server.stop().await;
+    server.stop();
 }
 
 #[tokio::test]
@@ -175,7 +173,7 @@ async fn a_watch_resumes_after_a_restart_and_sees_the_deletion() {
         .unwrap();
     let since = made.metadata.resource_version.unwrap();
     maps.delete("a", &DeleteParams::default()).await.unwrap();
-    server.stop().await;
+    server.stop();
     let server = Running::start(dir.path());
     let maps: Api<ConfigMap> = Api::namespaced(server.client().await, "default");
     maps.create(&PostParams::default(), &from(json!({"metadata": {"name": "b"}}))).await.unwrap();
@@ -190,7 +188,7 @@ async fn a_watch_resumes_after_a_restart_and_sees_the_deletion() {
         })
         .collect();
     assert_eq!(seen, [("deleted", "a"), ("added", "b")]);
-    server.stop().await;
+    server.stop();
 }
 
 #[tokio::test]
@@ -198,7 +196,7 @@ async fn a_revision_beyond_the_history_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = store::Options::new(dir.path().join("store.db"));
     options.history = 10;
-    let server = Running::with(options, dir.path());
+    let server = Running::with(&options, dir.path());
     let maps: Api<ConfigMap> = Api::namespaced(server.client().await, "default");
     for at in 0..30 {
         let map = from(json!({"metadata": {"generateName": "a-"}, "data": {"at": at.to_string()}}));
@@ -221,5 +219,5 @@ async fn a_revision_beyond_the_history_is_gone() {
         }
     }
     assert_eq!(found, 30);
-    server.stop().await;
+    server.stop();
 }

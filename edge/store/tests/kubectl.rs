@@ -2,15 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "shared with tests that need more of it")]
-mod common;
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::Running;
+use apikit::Running;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -98,8 +95,8 @@ impl Cluster {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("kubectl {words}: {e}\n{text}"))
     }
 
-    async fn stop(self) {
-        self.server.stop().await;
+    fn stop(self) {
+        self.server.stop();
     }
 }
 
@@ -145,7 +142,7 @@ async fn create_get_describe_label_annotate_patch_delete() {
     has(&k.run("delete pod web --now --wait=false", "").await, &["deleted"]);
     k.run("delete pod web --force --grace-period=0 --ignore-not-found", "").await;
     has(&k.fail("get pod web", "").await, &["NotFound"]);
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -172,7 +169,7 @@ async fn client_side_apply_changes_and_removes_fields() {
     assert!(!said.success, "the ports of a pod cannot be changed: {}", said.out);
     k.run("delete cm --all", "").await;
     assert_eq!(k.json("get cm").await["items"], json!([]));
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -203,7 +200,7 @@ async fn server_side_apply_keeps_owners_apart() {
     k.run("apply -f -", &map("c", &json!({"k": "1"}))).await;
     k.run("apply --server-side -f -", &map("c", &json!({"k": "2"}))).await;
     assert_eq!(k.json("get cm c").await["data"]["k"], "2", "client-side apply passes over");
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -234,7 +231,7 @@ async fn dry_run_and_strict_validation() {
         .await,
         &["no matches for kind \"Deployment\""],
     );
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -256,7 +253,7 @@ async fn discovery_and_explain() {
     );
     has(&k.fail("explain pod.spec.nonsense", "").await, &["nonsense"]);
     has(&k.run("auth can-i get pods", "").await, &["yes"]);
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -288,7 +285,7 @@ async fn selectors_pages_and_generated_names() {
     has(&k.fail("get pods -l a@b", "").await, &["a@b"]);
     k.run("delete pods -l odd=1 --grace-period=0 --force", "").await;
     assert_eq!(count(&k.run("get pods --no-headers", "").await), 13);
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -325,7 +322,7 @@ async fn waiting_watching_and_finalizers() {
     watch.start_kill().expect("it runs");
     let output = watch.wait_with_output().await.expect("it ends");
     has(&String::from_utf8_lossy(&output.stdout), &["configmap/seen"]);
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -343,7 +340,7 @@ async fn pods_are_deleted_gracefully_and_namespaces_with_their_content() {
     k.run("delete ns shop --timeout=30s", "").await;
     has(&k.fail("get ns shop", "").await, &["NotFound"]);
     assert_eq!(k.json("get pods -A").await["items"], json!([]));
-    k.stop().await;
+    k.stop();
 }
 
 const CRD: &str = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -385,7 +382,7 @@ async fn custom_resources_have_schemas_columns_and_explanations() {
     );
     k.run("delete crd things.example.org --timeout=30s", "").await;
     assert!(!k.fail("get things", "").await.is_empty());
-    k.stop().await;
+    k.stop();
 }
 
 #[tokio::test]
@@ -395,5 +392,5 @@ async fn what_is_not_served_says_so() {
     has(&k.fail("logs web", "").await, &["logs are not served here", "sandbox logs"]);
     has(&k.fail("exec web -- ls", "").await, &["not served here", "sandbox exec"]);
     has(&k.fail("create deployment d --image=i", "").await, &["Deployments", "kubectl run"]);
-    k.stop().await;
+    k.stop();
 }
