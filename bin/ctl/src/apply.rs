@@ -1,7 +1,10 @@
 //! `apply`, `create`, `replace`, `delete`.
 //!
 //! Three steps, so that nothing is half applied: everything is read and checked; what exists
-//! already is fetched, and what it forbids is told; only then is anything written.
+//! already is fetched, and what it forbids is told; several objects are shown to the server without
+//! being kept; only then is anything written.
+
+use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
 use api::{Kind, Source};
@@ -12,7 +15,7 @@ use crate::args::{Access, DeleteArgs, WriteArgs};
 use crate::cluster::{Cluster, Refused, path};
 use crate::files::{Loaded, load};
 use crate::print::{self, Out};
-use crate::{Outcome, check, wait};
+use crate::{Outcome, check, usage, wait};
 
 /// What may and must exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,35 @@ pub(crate) enum Mode {
     Create,
     /// Must exist.
     Replace,
+}
+
+impl Mode {
+    /// What was done, as the last line says it.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Apply => "applied",
+            Self::Create => "created",
+            Self::Replace => "replaced",
+        }
+    }
+}
+
+/// How requests are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Earnest {
+    /// The server checks them and keeps nothing.
+    Rehearsal,
+    /// They count.
+    Real,
+}
+
+impl Earnest {
+    fn path(self, path: String) -> String {
+        match self {
+            Self::Rehearsal => format!("{path}?dryRun=All"),
+            Self::Real => path,
+        }
+    }
 }
 
 /// An object on its way to the server.
@@ -61,6 +93,18 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
                 .with_context(|| change.place.clone())?;
             objections.extend(object_to(change, mode, args.skip_exists));
         }
+        objections.extend(told_twice(&changes, mode));
+        if args.skip_exists {
+            changes.retain(|c| c.live.is_none());
+        }
+        if objections.is_empty() && changes.len() > 1 {
+            // One by itself is refused or not, but several must not be half accepted.
+            for change in &changes {
+                if let Err(error) = send(&cluster, change, mode, Earnest::Rehearsal).await {
+                    objections.push(format!("{}: {error:#}", change.place));
+                }
+            }
+        }
         if !objections.is_empty() {
             for objection in &objections {
                 print::complain(objection);
@@ -68,7 +112,7 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
             print::complain("nothing was changed");
             return Ok(Outcome::Failed);
         }
-        send_all(&cluster, &changes, args.skip_exists).await
+        send_all(&cluster, &changes, mode).await
     })
 }
 
@@ -122,49 +166,96 @@ fn object_to(change: &Change, mode: Mode, skip_exists: bool) -> Vec<String> {
     }
 }
 
-async fn send_all(cluster: &Cluster, changes: &[Change], skip_exists: bool) -> Result<Outcome> {
-    let mut out = Out::new();
-    let mut failed = false;
+/// Objects that can be created only once, given more than once.
+fn told_twice(changes: &[Change], mode: Mode) -> Vec<String> {
+    if mode != Mode::Create {
+        return Vec::new();
+    }
+    let mut first: HashMap<String, &str> = HashMap::new();
+    let mut objections = Vec::new();
     for change in changes {
-        if skip_exists && change.live.is_some() {
-            out.line(&format!("{} exists already", change.label()))?;
-            continue;
-        }
-        match send(cluster, change).await {
-            Ok(what) => out.line(&format!("{} {what}", change.label()))?,
-            Err(error) => {
-                failed = true;
-                print::complain(&format!("{}: {error:#}", change.place));
+        let key = path(change.kind, change.namespace.as_deref(), Some(&change.name));
+        match first.get(&key) {
+            Some(earlier) => {
+                objections.push(format!("{}: stands in {earlier} already", change.place));
             }
+            None => drop(first.insert(key, &change.place)),
         }
     }
+    objections
+}
+
+async fn send_all(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<Outcome> {
+    let mut out = Out::new();
+    let mut good = 0;
+    for change in changes {
+        match send(cluster, change, mode, Earnest::Real).await {
+            Ok(what) => {
+                good += 1;
+                out.line(&format!("{} {what}", change.label()))?;
+            }
+            Err(error) => print::complain(&format!("{}: {error:#}", change.place)),
+        }
+    }
+    let kinds = changes.iter().map(|c| c.kind.kind);
+    conclude(out, mode.done(), good, kinds)
+}
+
+/// The last line, and the outcome.
+fn conclude<'a>(
+    mut out: Out,
+    done: &str,
+    good: usize,
+    mut kinds: impl ExactSizeIterator<Item = &'a str>,
+) -> Result<Outcome> {
+    let all = kinds.len();
+    let what = match kinds.next() {
+        Some(first) if kinds.all(|k| k == first) => format!("'{first}' resource(s)"),
+        _ => "resource(s)".to_owned(),
+    };
+    if good == all {
+        out.line(&format!("Successfully {done} {good} {what}"))?;
+    }
     out.finish()?;
-    Ok(if failed { Outcome::Failed } else { Outcome::Done })
+    if good == all {
+        return Ok(Outcome::Done);
+    }
+    print::complain(&format!("{done} {good} out of {all} {what}"));
+    Ok(Outcome::Failed)
 }
 
 /// Writes one object; when somebody else wrote it meanwhile, again on top of that.
-async fn send(cluster: &Cluster, change: &Change) -> Result<&'static str> {
+async fn send(
+    cluster: &Cluster,
+    change: &Change,
+    mode: Mode,
+    earnest: Earnest,
+) -> Result<&'static str> {
     if change.kind.source == Source::Node {
-        return send_node(cluster, change).await;
+        return send_node(cluster, change, earnest).await;
     }
     let namespace = change.namespace.as_deref();
     let one = path(change.kind, namespace, Some(&change.name));
     let mut live = change.live.clone();
     for _ in 0..5 {
         let Some(existing) = &live else {
-            let list = path(change.kind, namespace, None);
-            return match cluster.send(Method::POST, &list, Some(&change.object)).await {
-                Ok(Some(_)) => Ok("created"),
-                Ok(None) => bail!("the server does not serve {}", change.kind.plural),
-                Err(error) => Err(error),
-            };
+            let list = earnest.path(path(change.kind, namespace, None));
+            match cluster.send(Method::POST, &list, Some(&change.object)).await {
+                Ok(_) => return Ok("created"),
+                Err(error) if is_conflict(&error) && mode == Mode::Apply => {
+                    live = cluster.send(Method::GET, &one, None).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
         };
         let object = on_top_of(&change.object, existing);
         if same(&object, existing) {
             return Ok("unchanged");
         }
-        match cluster.send(Method::PUT, &one, Some(&object)).await {
+        match cluster.send(Method::PUT, &earnest.path(one.clone()), Some(&object)).await {
             Ok(Some(_)) => return Ok("configured"),
+            Ok(None) if mode == Mode::Replace => bail!("does not exist any more"),
             Ok(None) => live = None,
             Err(error) if is_conflict(&error) && own_version(&change.object).is_none() => {
                 live = cluster.send(Method::GET, &one, None).await?;
@@ -215,7 +306,7 @@ fn same(object: &Value, live: &Value) -> bool {
 }
 
 /// A Node is kept in the annotations and labels of the core Node.
-async fn send_node(cluster: &Cluster, change: &Change) -> Result<&'static str> {
+async fn send_node(cluster: &Cluster, change: &Change, earnest: Earnest) -> Result<&'static str> {
     let node: api::v3::Node = serde_json::from_value(change.object.clone())?;
     let notes = api::convert::annotations_of_node(&node);
     // Facts that the agent of the node publishes stay unless the file says otherwise.
@@ -228,12 +319,15 @@ async fn send_node(cluster: &Cluster, change: &Change) -> Result<&'static str> {
     if change.live.is_some() {
         let one = path(change.kind, None, Some(&change.name));
         let patch = json!({ "metadata": metadata });
-        cluster.send(Method::PATCH, &one, Some(&patch)).await?;
-        return Ok("configured");
+        return match cluster.send(Method::PATCH, &earnest.path(one), Some(&patch)).await? {
+            Some(_) => Ok("configured"),
+            None => bail!("does not exist any more"),
+        };
     }
     metadata["name"] = change.name.as_str().into();
     let core = json!({ "apiVersion": "v1", "kind": "Node", "metadata": metadata });
-    cluster.send(Method::POST, &path(change.kind, None, None), Some(&core)).await?;
+    let list = earnest.path(path(change.kind, None, None));
+    cluster.send(Method::POST, &list, Some(&core)).await?;
     Ok("created")
 }
 
@@ -241,12 +335,12 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
     let mut targets: Vec<(&'static Kind, Option<String>, String)> = Vec::new();
     match &args.kind {
         Some(_) if !args.files.filename.is_empty() => {
-            bail!("want either a kind with names or -f, not both");
+            return Err(usage("want either a kind with names or -f, not both"));
         }
         Some(word) => {
             let kind = kind(word)?;
             if args.names.is_empty() {
-                bail!("want the name of the {} to delete", kind.kind);
+                return Err(usage(format!("want the name of the {} to delete", kind.kind)));
             }
             targets.extend(args.names.iter().map(|n| (kind, args.namespace.clone(), n.clone())));
         }
@@ -272,27 +366,26 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
     wait(async {
         let cluster = Cluster::connect(access).await?;
         let mut out = Out::new();
-        let mut failed = false;
-        for (kind, namespace, name) in targets {
-            let namespace = namespace.or_else(|| Some(cluster.namespace.clone()));
-            let at = path(kind, namespace.as_deref(), Some(&name));
+        let mut good = 0;
+        for (kind, namespace, name) in &targets {
+            let namespace = namespace.clone().or_else(|| Some(cluster.namespace.clone()));
+            let at = path(kind, namespace.as_deref(), Some(name));
             let slash = namespace.filter(|_| kind.namespaced).map(|n| format!("{n}/"));
             let label = format!("{} {}{name}", kind.kind, slash.unwrap_or_default());
             match cluster.send(Method::DELETE, &at, None).await {
-                Ok(Some(_)) => out.line(&format!("{label} deleted"))?,
-                Ok(None) if args.skip_not_exists => out.line(&format!("{label} does not exist"))?,
-                Ok(None) => {
-                    failed = true;
-                    print::complain(&format!("{label}: does not exist"));
+                Ok(Some(_)) => {
+                    good += 1;
+                    out.line(&format!("{label} deleted"))?;
                 }
-                Err(error) => {
-                    failed = true;
-                    print::complain(&format!("{label}: {error:#}"));
+                Ok(None) if args.skip_not_exists => {
+                    good += 1;
+                    out.line(&format!("{label} does not exist"))?;
                 }
+                Ok(None) => print::complain(&format!("{label}: does not exist")),
+                Err(error) => print::complain(&format!("{label}: {error:#}")),
             }
         }
-        out.finish()?;
-        Ok(if failed { Outcome::Failed } else { Outcome::Done })
+        conclude(out, "deleted", good, targets.iter().map(|t| t.0.kind))
     })
 }
 

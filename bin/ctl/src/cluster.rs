@@ -53,7 +53,7 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
-    /// One request. `None` where the server says 404.
+    /// One request. `None` where the server says that the object is not there.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -73,7 +73,10 @@ impl Cluster {
             .body(bytes)?;
         match self.client.request::<Value>(request).await {
             Ok(value) => Ok(Some(value)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            // For a new object it would mean that its namespace is not there.
+            Err(kube::Error::Api(status)) if status.code == 404 && method != Method::POST => {
+                Ok(None)
+            }
             Err(kube::Error::Api(status)) => Err(Refused::from(*status).into()),
             Err(error) => Err(error).context("cannot reach the cluster"),
         }
@@ -136,7 +139,7 @@ pub(crate) fn path(kind: &Kind, namespace: Option<&str>, name: Option<&str>) -> 
 }
 
 /// What may not stand in a path or query.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -8,6 +8,7 @@ use api::FieldError;
 use serde_json::Value;
 
 use crate::args::FileArgs;
+use crate::usage;
 
 /// One object, and where it stood.
 #[derive(Debug)]
@@ -71,14 +72,17 @@ type Read = (Option<&'static api::Kind>, Option<Value>, Vec<FieldError>);
 
 fn load_with(args: &FileArgs, check: fn(Value) -> Read) -> Result<Vec<Loaded>> {
     if args.filename.is_empty() {
-        bail!("no file given: want -f FILE, -f DIRECTORY or -f - for standard input");
+        return Err(usage("no file given: want -f FILE, -f DIRECTORY or -f - for standard input"));
     }
     let mut all = Vec::new();
     for path in &args.filename {
         for file in expand(path, args.recursive)? {
-            let (name, text) = read(&file)?;
+            let (name, bytes) = read_bytes(&file)?;
             let before = all.len();
-            all.extend(parse(&name, &text, check));
+            match std::str::from_utf8(&bytes) {
+                Ok(text) => all.extend(parse(&name, text, check)),
+                Err(e) => all.push(no_text(name.clone(), &bytes, e.valid_up_to())),
+            }
             if all.len() == before && !args.skip_empty {
                 bail!("{name}: holds no object (--skip-empty lets that pass)");
             }
@@ -128,18 +132,28 @@ fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
 
 /// The name to tell and the text of a file, or of standard input for `-`.
 pub(crate) fn read(path: &Path) -> Result<(String, String)> {
-    let mut bytes = Vec::new();
-    let name = if path == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-        "standard input".to_owned()
-    } else {
-        bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        path.display().to_string()
-    };
+    let (name, bytes) = read_bytes(path)?;
     let text = String::from_utf8(bytes).map_err(|e| {
         anyhow::anyhow!("{name}: is no UTF-8 text at byte {}", e.utf8_error().valid_up_to())
     })?;
     Ok((name, text))
+}
+
+fn read_bytes(path: &Path) -> Result<(String, Vec<u8>)> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+        return Ok(("standard input".to_owned(), bytes));
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((path.display().to_string(), bytes))
+}
+
+fn no_text(file: String, bytes: &[u8], good: usize) -> Loaded {
+    let line = bytes[..good].split(|b| *b == b'\n').count();
+    let message = format!("line {line}: byte {good} is no UTF-8 text (want YAML or JSON)");
+    let errors = vec![FieldError::new("", message)];
+    Loaded { file, document: 1, object: None, kind: None, errors }
 }
 
 fn parse(file: &str, text: &str, check: fn(Value) -> Read) -> impl Iterator<Item = Loaded> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::apply::kind;
 use crate::args::{Access, GetArgs, GetOutput};
-use crate::cluster::{Cluster, path};
+use crate::cluster::{Cluster, escape, path};
 use crate::files::load;
 use crate::print::{self, Out, Table, cell};
 use crate::{Outcome, check, wait};
@@ -26,6 +26,8 @@ pub(crate) fn get(access: &Access, args: &GetArgs) -> Result<Outcome> {
         let mut out = Out::new();
         let mut failed = false;
         let several = asks.len() > 1;
+        let whole = matches!(args.output, GetOutput::Yaml | GetOutput::Json);
+        let mut all = Vec::new();
         for (i, mut ask) in asks.into_iter().enumerate() {
             if ask.namespace.is_none() && ask.kind.namespaced && !args.all_namespaces {
                 ask.namespace = Some(cluster.namespace.clone());
@@ -38,11 +40,20 @@ pub(crate) fn get(access: &Access, args: &GetArgs) -> Result<Outcome> {
             if args.export {
                 found.iter_mut().for_each(strip);
             }
-            if several && i > 0 && matches!(args.output, GetOutput::Ps | GetOutput::Wide) {
+            if several && whole {
+                all.append(&mut found);
+                continue;
+            }
+            if i > 0 && !whole && args.output != GetOutput::Name {
                 out.line("")?;
             }
-            let single = ask.names.len() == 1 && found.len() == 1;
+            let single = ask.names.len() == 1;
             show(&mut out, ask.kind, found, single, args)?;
+        }
+        if several && whole {
+            // One document, whatever is in it: it can be given to `replace` again.
+            let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": all });
+            write(&mut out, &list, args.output)?;
         }
         out.finish()?;
         Ok(if failed { Outcome::Failed } else { Outcome::Done })
@@ -80,7 +91,10 @@ async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for name in names {
             match cluster.send(Method::GET, &path(kind, namespace, Some(name)), None).await? {
-                Some(object) => found.push(object),
+                Some(mut object) => {
+                    hide(&mut object);
+                    found.push(object);
+                }
                 None => missing.push(name.clone()),
             }
         }
@@ -98,6 +112,7 @@ async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)
         Source::Namespace => profiles(cluster).await?,
     };
     for object in &mut all {
+        hide(object);
         object["apiVersion"] = kind.api_version().into(); // items of lists lack them
         object["kind"] = kind.kind.into();
     }
@@ -122,7 +137,7 @@ async fn nodes(cluster: &Cluster) -> Result<Vec<Value>> {
 
 async fn workloads(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Value>> {
     let path = match namespace {
-        Some(namespace) => format!("/api/v1/namespaces/{namespace}/pods"),
+        Some(namespace) => format!("/api/v1/namespaces/{}/pods", escape(namespace)),
         None => "/api/v1/pods".to_owned(),
     };
     let mut all = Vec::new();
@@ -149,6 +164,13 @@ async fn profiles(cluster: &Cluster) -> Result<Vec<Value>> {
     let view =
         |(name, profile): &(_, _)| Ok(serde_json::to_value(convert::profile_view(name, profile))?);
     all.iter().map(view).collect()
+}
+
+/// Takes away what only the server's own bookkeeping needs.
+fn hide(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
 }
 
 /// Takes away what only this cluster knows.
@@ -188,7 +210,10 @@ fn show(
         }
         GetOutput::Yaml | GetOutput::Json => {
             let value = if single {
-                found.remove(0)
+                match found.pop() {
+                    Some(one) => one,
+                    None => return Ok(()), // it has been told that it does not exist
+                }
             } else {
                 json!({
                     "apiVersion": kind.api_version(),
@@ -197,9 +222,13 @@ fn show(
                     "items": found,
                 })
             };
-            if args.output == GetOutput::Yaml { out.yaml(&value) } else { out.json(&value) }
+            write(out, &value, args.output)
         }
     }
+}
+
+fn write(out: &mut Out, value: &Value, form: GetOutput) -> Result<()> {
+    if form == GetOutput::Yaml { out.yaml(value) } else { out.json(value) }
 }
 
 fn table(kind: &Kind, found: &[Value], args: &GetArgs) -> Table {

@@ -33,7 +33,10 @@ fn fetch(host: &str, port: u16) -> Result<Value> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /status HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
+    // In one piece: an agent may answer and close as soon as it has read enough.
+    let request =
+        format!("GET /status HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(64 << 20).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is no HTTP")?;

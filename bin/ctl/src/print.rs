@@ -14,11 +14,8 @@ impl Out {
     }
 
     pub(crate) fn line(&mut self, text: &str) -> Result<()> {
-        self.0.write_all(text.as_bytes())?;
-        if !text.ends_with('\n') {
-            self.0.write_all(b"\n")?;
-        }
-        Ok(())
+        let end: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
+        self.0.write_all(text.as_bytes()).and_then(|()| self.0.write_all(end)).map_err(unwritten)
     }
 
     pub(crate) fn yaml(&mut self, value: &Value) -> Result<()> {
@@ -36,7 +33,7 @@ impl Out {
     }
 
     pub(crate) fn finish(mut self) -> Result<()> {
-        Ok(self.0.flush()?)
+        self.0.flush().map_err(unwritten)
     }
 }
 
@@ -45,12 +42,28 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "calicoctl: {text}");
 }
 
+/// The reader of standard output has gone. A peer that went away is something else.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl std::fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody reads the output")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+fn unwritten(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => anyhow::Error::from(error).context("cannot write the output"),
+    }
+}
+
 /// Whether the reader of our output has gone.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    error.is::<ReaderGone>()
 }
 
 /// `1 object`, `2 objects`.

@@ -105,7 +105,7 @@ fn exit_codes() {
     for (args, code, part) in [
         (&["validate", "-f", "empty.yaml"][..], 1, "holds no object"),
         (&["validate", "-f", "none.yaml"], 1, "cannot read none.yaml"),
-        (&["validate"], 1, "no file given"),
+        (&["validate"], 2, "no file given"),
         (&["validate", "--colour"], 2, "--colour"),
         (&["frobnicate"], 2, "frobnicate"),
         (&[], 2, "Usage"),
