@@ -1,6 +1,8 @@
 //! One binary, several programs: it runs the one it is called as (`calicoctl`, `kubectl-calico`,
 //! `calico-node`, ...), or the one that its first argument names.
 
+mod store;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +19,7 @@ struct Program {
     run: fn(Vec<OsString>) -> ExitCode,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program {
         word: "ctl",
         names: &["calicoctl", "kubectl-calico"],
@@ -36,6 +38,7 @@ const PROGRAMS: [Program; 3] = [
         about: "a cluster on this machine",
         run: |args| sandbox::run(args),
     },
+    Program { word: "store", names: &["calico-store"], about: "the embedded API", run: store::run },
 ];
 
 fn main() -> ExitCode {

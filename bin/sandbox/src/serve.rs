@@ -2,11 +2,10 @@
 //! loopback.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::{Options, Range, Server};
-use store::{Durability, Store};
+use apiserver::Range;
+use store::{Durability, ServeOptions};
 use telemetry::LogConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,32 +23,29 @@ pub(crate) fn run(state: &State) -> Result<()> {
     let hub = netns::inside(&state.netns("hub"), || Ok(TcpListener::bind((HUB, API_PORT))?))
         .with_context(|| format!("cannot listen on {HUB}:{API_PORT} in the hub"))?;
 
-    let mut options = store::Options::new(state.dir().join("store/calico.db"));
-    // A sandbox is meant to survive its own processes' deaths, not the machine's.
-    options.durability = Durability::Process;
-    let store = Arc::new(Store::open(&options)?);
-    let mut options = Options::new(state.dir().join("store/identity"));
-    options.names = vec![HUB.to_string(), Ipv4Addr::LOCALHOST.to_string()];
+    let mut service_ranges = Vec::new();
     if spec.dual_stack {
+        service_ranges.extend(Range::new(Ipv4Addr::new(10, 96, 0, 0).into(), 16));
         let base = std::net::Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0);
-        options.service_ranges.extend(Range::new(base.into(), 112));
+        service_ranges.extend(Range::new(base.into(), 112));
     }
-    let server = Server::new(store, options)?;
-    let files = [
-        (state.kubeconfig(), format!("https://127.0.0.1:{}", spec.api_port)),
-        (state.node_kubeconfig(), format!("https://{HUB}:{API_PORT}")),
-    ];
-    for (path, url) in files {
-        let draft = path.with_extension("new");
-        std::fs::write(&draft, server.kubeconfig(&url))?;
-        std::fs::set_permissions(&draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        std::fs::rename(&draft, &path)?;
-    }
+    let options = ServeOptions {
+        data_dir: state.dir().join("store"),
+        // A sandbox is meant to survive its own processes' deaths, not the machine's.
+        durability: Durability::Process,
+        listeners: vec![local, hub],
+        names: vec![HUB.to_string(), Ipv4Addr::LOCALHOST.to_string()],
+        service_ranges,
+        kubeconfigs: vec![
+            (state.kubeconfig(), format!("https://127.0.0.1:{}", spec.api_port)),
+            (state.node_kubeconfig(), format!("https://{HUB}:{API_PORT}")),
+        ],
+    };
     client::runtime()?.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let shutdown = async move {
             term.recv().await;
         };
-        server.serve(vec![local, hub], shutdown).await.context("the API has stopped")
+        store::serve(options, shutdown).await.context("the API has stopped")
     })
 }

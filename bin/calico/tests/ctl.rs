@@ -1,0 +1,518 @@
+//! calicoctl against the embedded API.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod embedded;
+
+use std::io::{Read as _, Write as _};
+
+use embedded::Cluster;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().collect()
+}
+
+/// The words of a line of a table.
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
+fn the_examples_are_applied_and_deleted() {
+    let cluster = Cluster::start();
+    cluster.namespace("my-namespace");
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let out = cluster.ctl(&format!("apply -f {examples}")).good();
+    assert_eq!(lines(&out).last(), Some(&"Successfully applied 11 resource(s)"), "{out}");
+    assert!(out.contains("GlobalNetworkPolicy default-deny-all created"), "{out}");
+    let again = cluster.ctl(&format!("apply -f {examples}")).good();
+    for line in lines(&again).iter().filter(|l| !l.starts_with("Node ")) {
+        assert!(line.ends_with(" unchanged") || line.starts_with("Successfully"), "{again}");
+    }
+    // What a file says can be asked for, and given back.
+    for form in ["yaml", "json"] {
+        let shown = cluster.ctl(&format!("get -f {examples} -o {form}")).good();
+        let out = cluster.feed("replace -f -", &shown).good();
+        assert!(out.contains("Successfully replaced 11 resource(s)"), "{out}");
+    }
+    // A Node stays with its owner.
+    cluster.ctl(&format!("delete -f {examples}")).bad(1, &["Node"]);
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        if text.contains("kind: ") && !text.contains("kind: Node") {
+            cluster.ctl(&format!("delete -f {}", path.display())).good();
+        }
+    }
+    for kind in ["gnp", "networkpolicy", "hep", "ippool", "bgppeer"] {
+        assert_eq!(
+            lines(&cluster.ctl(&format!("get {kind} -A -o name")).good()),
+            [""; 0],
+            "{kind}"
+        );
+    }
+}
+
+/// An object of every kind that is stored, and every word for the kind.
+fn every_kind() -> Vec<(&'static str, Value, Vec<&'static str>)> {
+    let rule =
+        json!({"action": "Allow", "protocol": "TCP", "destination": {"ports": [80, "90:99"]}});
+    vec![
+        (
+            "NetworkPolicy",
+            json!({"selector": "all()", "ingress": [rule]}),
+            vec!["networkpolicy", "networkpolicies", "policy", "np", "policies", "pol", "pols"],
+        ),
+        (
+            "GlobalNetworkPolicy",
+            json!({"order": 1.5, "egress": [rule]}),
+            vec!["globalnetworkpolicy", "globalnetworkpolicies", "gnp", "gnps"],
+        ),
+        ("StagedNetworkPolicy", json!({"selector": "all()"}), vec!["stagednetworkpolicy", "snp"]),
+        ("StagedGlobalNetworkPolicy", json!({"selector": "all()"}), vec!["sgnp"]),
+        ("StagedKubernetesNetworkPolicy", json!({"podSelector": {}}), vec!["sknp"]),
+        ("Tier", json!({"order": 10}), vec!["tier", "tiers"]),
+        (
+            "NetworkSet",
+            json!({"nets": ["10.0.0.0/8", "fd00::/8"]}),
+            vec!["networkset", "networksets", "netsets"],
+        ),
+        ("GlobalNetworkSet", json!({"nets": ["192.0.2.1/32"]}), vec!["globalnetworkset", "gns"]),
+        (
+            "HostEndpoint",
+            json!({"node": "n", "interfaceName": "eth0", "expectedIPs": ["10.0.0.1"]}),
+            vec!["hostendpoint", "hostendpoints", "hep", "heps"],
+        ),
+        (
+            "IPPool",
+            json!({"cidr": "10.9.0.0/16", "natOutgoing": true, "vxlanMode": "Always"}),
+            vec!["ippool", "ippools", "ipp", "ipps", "pool", "pools"],
+        ),
+        (
+            "IPReservation",
+            json!({"reservedCIDRs": ["10.9.0.0/30"]}),
+            vec!["ipreservation", "ipreservations", "reservation", "reservations"],
+        ),
+        (
+            "BGPConfiguration",
+            json!({"asNumber": 64_512}),
+            vec!["bgpconfiguration", "bgpconfigurations", "bgpconfig", "bgpconfigs"],
+        ),
+        (
+            "BGPPeer",
+            json!({"peerIP": "192.0.2.3", "asNumber": 64_513}),
+            vec!["bgppeer", "bgppeers", "bgpp", "bgpps", "bp", "bps"],
+        ),
+        (
+            "FelixConfiguration",
+            json!({"logSeverityScreen": "Debug"}),
+            vec!["felixconfiguration", "felixconfigurations", "felixconfig", "felixconfigs"],
+        ),
+        (
+            "ClusterInformation",
+            json!({"clusterType": "k8s", "datastoreReady": true}),
+            vec!["clusterinformation", "clusterinformations", "clusterinfo", "clusterinfos"],
+        ),
+        (
+            "IPAMConfiguration",
+            json!({"strictAffinity": true, "autoAllocateBlocks": true}),
+            vec!["ipamconfiguration", "ipamconfigurations", "ipamconfig"],
+        ),
+        (
+            "IPAMBlock",
+            json!({"cidr": "10.9.0.0/30", "affinity": "host:n", "allocations": [0, null, null, null],
+            "unallocated": [1, 2, 3], "strictAffinity": false, "deleted": false,
+            "attributes": [{"handle_id": "h", "secondary": {"node": "n"}}]}),
+            vec!["ipamblock"],
+        ),
+        (
+            "IPAMHandle",
+            json!({"handleID": "h", "block": {"10.9.0.0/30": 1}, "deleted": false}),
+            vec!["ipamhandle"],
+        ),
+        (
+            "BlockAffinity",
+            json!({"state": "confirmed", "node": "n", "cidr": "10.9.0.0/30", "deleted": false}),
+            vec!["blockaffinity", "blockaffinities", "affinity", "affinities"],
+        ),
+    ]
+}
+
+#[test]
+fn every_kind_is_written_shown_by_every_word_and_taken_back() {
+    let cluster = Cluster::start();
+    for (kind, spec, known) in every_kind() {
+        let single = ["ClusterInformation", "IPAMConfiguration"].contains(&kind);
+        let name = if single { "default" } else { "an-object" };
+        let object = json!({
+            "apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec,
+        });
+        let out = cluster.feed("apply -f -", &object.to_string()).good();
+        assert!(out.ends_with(&format!("Successfully applied 1 '{kind}' resource(s)\n")), "{out}");
+        for word in known {
+            let out = cluster.ctl(&format!("get {word} {name} -o name")).good();
+            let singular = kind.to_lowercase();
+            assert_eq!(out, format!("{singular}.projectcalico.org/{name}\n"), "{word}");
+        }
+        let word = kind.to_lowercase();
+        for form in ["yaml", "json"] {
+            let shown = cluster.ctl(&format!("get {word} {name} -o {form}")).good();
+            assert!(!shown.contains("managedFields"), "{shown}");
+            let out = cluster.feed("replace -f -", &shown).good();
+            assert!(out.contains("unchanged"), "{kind} {form}: {out}");
+            let list = cluster.ctl(&format!("get {word} -A -o {form}")).good();
+            assert!(list.contains(&format!("{kind}List")), "{list}");
+            cluster.feed("apply -f -", &list).good();
+            // What another cluster may take.
+            let exported = cluster.ctl(&format!("get {word} {name} --export -o {form}")).good();
+            assert!(
+                !exported.contains("uid") && !exported.contains("resourceVersion"),
+                "{exported}"
+            );
+            cluster.feed("apply -f -", &exported).good();
+        }
+        for form in ["ps", "wide"] {
+            let table = cluster.ctl(&format!("get {word} -o {form}")).good();
+            assert!(table.starts_with("NAME"), "{table}");
+            assert!(lines(&table).iter().any(|l| words(l)[0] == name), "{table}");
+        }
+        let out = cluster.ctl(&format!("delete {word} {name}")).good();
+        assert!(out.ends_with(&format!("Successfully deleted 1 '{kind}' resource(s)\n")), "{out}");
+        cluster
+            .ctl(&format!("get {word} {name}"))
+            .bad(1, &[&format!("{kind} {name}: does not exist")]);
+    }
+}
+
+fn policy(name: &str, order: u32) -> String {
+    format!(
+        "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{order: {order}, selector: all()}}\n"
+    )
+}
+
+#[test]
+fn files_of_every_form() {
+    let cluster = Cluster::start();
+    cluster.file(
+        "several.yaml",
+        format!("---\n{}---\n# nothing\n---\n{}", policy("a", 1), policy("b", 2)),
+    );
+    let out = cluster.ctl("apply -f several.yaml").good();
+    assert_eq!(
+        lines(&out),
+        [
+            "GlobalNetworkPolicy a created",
+            "GlobalNetworkPolicy b created",
+            "Successfully applied 2 'GlobalNetworkPolicy' resource(s)"
+        ]
+    );
+    let one = |name: &str| {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+            "metadata": {"name": name}, "spec": {"order": 3}})
+    };
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [one("c"), one("d")]});
+    cluster.file("dir/list.json", list.to_string());
+    cluster.file("dir/more/stream.json", format!("{}\n{}\n", one("e"), one("f")));
+    cluster.file("dir/README.md", "no object");
+    assert!(cluster.ctl("apply -f dir").good().contains("applied 2 "));
+    let deep = cluster.ctl("apply -R -f dir").good();
+    assert!(
+        deep.contains("applied 4 ") && deep.contains("GlobalNetworkPolicy c unchanged"),
+        "{deep}"
+    );
+    let both = cluster.feed("apply -f several.yaml -f -", &policy("b", 9)).good();
+    assert!(both.contains("GlobalNetworkPolicy b configured"), "{both}");
+    let table = cluster.ctl("get gnp -o wide").good();
+    let b = lines(&table).into_iter().find(|l| l.starts_with("b ")).unwrap();
+    assert_eq!(words(b), ["b", "default", "9", "all()"]);
+    let names = cluster.ctl("get gnp -o name").good();
+    let wanted: Vec<_> =
+        "abcdef".chars().map(|c| format!("globalnetworkpolicy.projectcalico.org/{c}")).collect();
+    assert_eq!(lines(&names), wanted);
+    cluster.ctl("delete -f several.yaml").good();
+    cluster.ctl("delete gnp c d").good();
+    assert_eq!(lines(&cluster.ctl("get gnp -o name").good()).len(), 2);
+}
+
+#[test]
+fn what_may_and_must_exist() {
+    let cluster = Cluster::start();
+    cluster.file("a.yaml", policy("a", 1));
+    cluster.file("ab.yaml", format!("{}---\n{}", policy("a", 7), policy("b", 7)));
+    let shown = || cluster.ctl("get gnp -o wide").good();
+    cluster
+        .ctl("replace -f a.yaml")
+        .bad(1, &["a.yaml: document 1", "does not exist", "nothing was changed"]);
+    let out = cluster.ctl("create -f a.yaml").good();
+    assert!(out.ends_with("Successfully created 1 'GlobalNetworkPolicy' resource(s)\n"), "{out}");
+    let before = shown();
+    cluster
+        .ctl("create -f ab.yaml")
+        .bad(1, &["ab.yaml: document 1", "exists already", "nothing was changed"]);
+    cluster
+        .ctl("replace -f ab.yaml")
+        .bad(1, &["ab.yaml: document 2", "does not exist", "nothing was changed"]);
+    assert_eq!(shown(), before);
+    cluster.ctl("create -f ab.yaml --skip-exists").good();
+    assert!(shown().contains("b      default   7"), "{}", shown());
+    assert!(lines(&shown())[1].starts_with("a      default   1"), "{}", shown());
+    cluster
+        .feed("create -f -", &format!("{}---\n{}", policy("c", 1), policy("c", 2)))
+        .bad(1, &["stands in", "nothing was changed"]);
+    // The last word counts where both are welcome.
+    cluster.feed("apply -f -", &format!("{}---\n{}", policy("c", 1), policy("c", 2))).good();
+    assert!(shown().contains("c      default   2"), "{}", shown());
+
+    cluster
+        .ctl("delete gnp b none")
+        .bad(1, &["GlobalNetworkPolicy none: does not exist", "deleted 1 out of 2"]);
+    cluster.ctl("delete gnp b --skip-not-exists").good();
+    // A stale copy does not overwrite what somebody else wrote meanwhile.
+    let old = cluster.ctl("get gnp a -o yaml").good();
+    cluster.feed("apply -f -", &policy("a", 5)).good();
+    cluster.feed("replace -f -", &old).bad(1, &["409"]);
+    assert!(lines(&shown())[1].starts_with("a      default   5"), "{}", shown());
+}
+
+#[test]
+fn namespaces() {
+    let cluster = Cluster::start();
+    cluster.namespace("one");
+    cluster.namespace("two");
+    let policy = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p}\n";
+    cluster.file("p.yaml", policy);
+    cluster.ctl("apply -f p.yaml").good();
+    let out = cluster.ctl("apply -f p.yaml -n one").good();
+    assert!(out.starts_with("NetworkPolicy one/p created"), "{out}");
+    cluster
+        .feed("apply -f - -n one", &policy.replace("{name: p}", "{name: q, namespace: two}"))
+        .good();
+    assert_eq!(lines(&cluster.ctl("get np -n one -o name").good()).len(), 1);
+    let all = cluster.ctl("get np -A").good();
+    let rows: Vec<_> = lines(&all).into_iter().map(words).collect();
+    assert_eq!(rows[0], ["NAMESPACE", "NAME", "TIER"]);
+    assert_eq!(
+        rows[1..],
+        [["default", "p", "default"], ["one", "p", "default"], ["two", "q", "default"]]
+    );
+    cluster.ctl("get np q -n one").bad(1, &["NetworkPolicy q: does not exist"]);
+    cluster.ctl("get np -A -n one").bad(2, &["cannot be used with"]);
+    cluster.ctl("apply -f p.yaml -n three").bad(1, &["p.yaml", "namespaces \"three\" not found"]);
+    cluster.ctl("delete np p -n one").good();
+    assert_eq!(lines(&cluster.ctl("get np -A -o name").good()).len(), 2);
+}
+
+#[test]
+fn bad_input_names_its_place_and_changes_nothing() {
+    let cluster = Cluster::start();
+    let good = policy("good", 1);
+    let bad = |field: &str| format!("{good}---\n{}", policy("bad", 1).replace("order: 1", field));
+    let rows: &[(&str, String, &[&str])] = &[
+        (
+            "unknown.yaml",
+            bad("ordr: 1"),
+            &[
+                "document 2: GlobalNetworkPolicy bad: spec.ordr: unknown field (did you mean order?)",
+            ],
+        ),
+        ("type.yaml", bad("order: first"), &["document 2", "spec.order: want a number"]),
+        ("twice.yaml", bad("order: 1, order: 2"), &["document 2: line 9, column", "order"]),
+        ("selector.yaml", bad("namespaceSelector: 'a =='"), &["spec.namespaceSelector"]),
+        (
+            "rule.yaml",
+            bad("ingress: [{action: Allow, protocol: TCP, destination: {ports: [70000]}}]"),
+            &["document 2", "spec.ingress[0].destination.ports[0]", "out of range"],
+        ),
+        (
+            "net.yaml",
+            bad("ingress: [{action: Allow, source: {nets: [10.0.0.0/33]}}]"),
+            &["spec.ingress[0].source.nets[0]"],
+        ),
+        ("open.yaml", bad("order: [1"), &["document 2: line"]),
+        (
+            "kind.yaml",
+            good.clone() + "---\n" + &policy("x", 1).replace("GlobalNetworkPolicy", "GlobalPolicy"),
+            &["document 2", "kind: projectcalico.org/v3 has no \"GlobalPolicy\""],
+        ),
+        (
+            "version.yaml",
+            good.clone() + "---\n" + &policy("x", 1).replace("/v3", "/v9"),
+            &[
+                "apiVersion: \"projectcalico.org/v9\" has no GlobalNetworkPolicy (want projectcalico.org/v3)",
+            ],
+        ),
+        (
+            "name.yaml",
+            good.clone() + "---\n" + &policy(&"x".repeat(254), 1),
+            &["metadata.name", "at most 253"],
+        ),
+        (
+            "number.yaml",
+            good.clone() + "---\n" + &policy("5", 1),
+            &["metadata.name: want text, got 5"],
+        ),
+        ("text.yaml", good.clone() + "---\njust text\n", &["document 2: want an object"]),
+        ("deep.yaml", good.clone() + "---\n" + &"[".repeat(50_000), &["document 2: line"]),
+        (
+            "nested.json",
+            format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000)),
+            &["document 1: line"],
+        ),
+        (
+            "broken.json",
+            "{\"apiVersion\": \"v1\",\n \"kind\": \"x\" \"y\"}".into(),
+            &["document 1: line 2, column"],
+        ),
+        (
+            "namespaced.yaml",
+            good.replace("{name: good}", "{name: good, namespace: a}"),
+            &["metadata.namespace: GlobalNetworkPolicy is cluster-wide"],
+        ),
+    ];
+    for (file, text, parts) in rows {
+        cluster.file(file, text);
+        for verb in ["apply", "create"] {
+            let said = cluster.ctl(&format!("{verb} -f {file}"));
+            let named = format!("{file}: ");
+            said.bad(1, &[parts, &[&*named, "nothing was changed"][..]].concat());
+        }
+        cluster.ctl(&format!("validate -f {file}")).bad(1, parts);
+    }
+    cluster.file("binary.yaml", [b"a: 1\n".as_slice(), &[0xff, 0xfe, 0, 1]].concat());
+    cluster
+        .ctl("apply -f binary.yaml")
+        .bad(1, &["binary.yaml: document 1: line 2: byte 5 is no UTF-8"]);
+    cluster.file("empty.yaml", "---\n# nothing\n---\n");
+    cluster.ctl("apply -f empty.yaml").bad(1, &["empty.yaml: holds no object"]);
+    cluster.ctl("apply -f missing.yaml").bad(1, &["missing.yaml", "No such file"]);
+    cluster.file("dir/a-good.yaml", &good);
+    cluster.file("dir/b-bad.yaml", bad("ordr: 1"));
+    cluster.ctl("apply -f dir").bad(1, &["dir/b-bad.yaml: document 2", "nothing was changed"]);
+    // What only the server can know: nothing is half done either.
+    let elsewhere = "apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: x, namespace: nowhere}\n";
+    cluster.feed("apply -f -", &format!("{good}---\n{elsewhere}")).bad(
+        1,
+        &[
+            "standard input: document 2: NetworkSet nowhere/x",
+            "\"nowhere\" not found",
+            "nothing was changed",
+        ],
+    );
+    assert_eq!(cluster.ctl("get gnp -o name").good(), "");
+    for (args, part) in [
+        ("apply", "no file given"),
+        ("delete", "no file given"),
+        ("delete gnp", "want the name"),
+        ("delete gnp x -f dir", "not both"),
+        ("get", "Usage"),
+        ("get gnp -o xml", "xml"),
+        ("apply -f dir --force", "--force"),
+    ] {
+        cluster.ctl(args).bad(2, &[part]);
+    }
+}
+
+#[test]
+fn derived_kinds() {
+    let cluster = Cluster::start();
+    let pod = json!({
+        "metadata": {"name": "web", "annotations": {"cni.projectcalico.org/podIPs": "10.9.0.1/32"}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "web"}]},
+    });
+    cluster.create::<Pod>(Some("default"), pod);
+    let table = cluster.ctl("get wep").good();
+    let rows: Vec<_> = lines(&table).into_iter().map(words).collect();
+    assert_eq!(rows[0], ["WORKLOAD", "NODE", "NETWORKS", "INTERFACE"]);
+    assert_eq!(rows[1][..3], ["web", "node-1", "10.9.0.1/32"]);
+    assert!(rows[1][3].starts_with("cali") && rows[1][3].len() == 15, "{table}");
+    let name = cluster.ctl("get weps -A -o name").good();
+    let name = name.trim().rsplit('/').next().unwrap().to_owned();
+    let one = cluster.ctl(&format!("get workloadendpoint {name} -o json")).good();
+    let one: Value = serde_json::from_str(&one).unwrap();
+    assert_eq!((&one["kind"], &one["spec"]["pod"]), (&json!("WorkloadEndpoint"), &json!("web")));
+    let profiles = cluster.ctl("get profile -o name").good();
+    for wanted in ["projectcalico-default-allow", "kns.default", "ksa.default.default"] {
+        let line = format!("profile.projectcalico.org/{wanted}");
+        assert!(lines(&profiles).contains(&&*line), "{profiles}");
+    }
+    cluster.ctl("get profile kns.none").bad(1, &["Profile kns.none: does not exist"]);
+    cluster.ctl("delete profile kns.default").bad(1, &["follows from other objects"]);
+}
+
+#[test]
+fn addresses() {
+    let cluster = Cluster::start();
+    cluster.feed("apply -f -", "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.9.0.0/24, blockSize: 30}\n").good();
+    let block = every_kind().into_iter().find(|k| k.0 == "IPAMBlock").unwrap().1;
+    let object = json!({"apiVersion": "projectcalico.org/v3", "kind": "IPAMBlock",
+        "metadata": {"name": "10-9-0-0-30"}, "spec": block});
+    cluster.feed("apply -f -", &object.to_string()).good();
+    let shown = cluster.ctl("ipam show --show-blocks").good();
+    let rows: Vec<Vec<&str>> = lines(&shown)
+        .into_iter()
+        .filter(|l| l.starts_with("| "))
+        .map(|l| l.split('|').map(str::trim).filter(|c| !c.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "RESERVED", "IPS FREE"],
+        "{shown}"
+    );
+    assert_eq!(rows[1][..4], ["IP Pool", "10.9.0.0/24", "256", "1 (0%)"], "{shown}");
+    assert_eq!(rows[2][..4], ["Block", "10.9.0.0/30", "4", "1 (25%)"], "{shown}");
+    assert_eq!(cluster.ctl("ipam show").good().lines().filter(|l| l.contains("Block")).count(), 0);
+    let of = cluster.ctl("ipam show --ip 10.9.0.0").good();
+    assert!(of.contains("IP 10.9.0.0 is in use") && of.contains("Handle: h"), "{of}");
+    assert!(cluster.ctl("ipam show --ip 10.9.0.1").good().contains("is not currently assigned"));
+    assert!(cluster.ctl("ipam show --show-configuration").good().contains("StrictAffinity"));
+    cluster.ctl("ipam show --ip 10.9.0").bad(2, &["10.9.0"]);
+}
+
+#[test]
+fn versions_and_a_server_that_is_not_there() {
+    let cluster = Cluster::start();
+    cluster.feed("apply -f -", "apiVersion: projectcalico.org/v3\nkind: ClusterInformation\nmetadata: {name: default}\nspec: {calicoVersion: v9.8.7, clusterType: \"k8s,bgp\"}\n").good();
+    let shown = cluster.ctl("version").good();
+    assert!(shown.contains("Cluster Version:   v9.8.7\nCluster Type:      k8s,bgp"), "{shown}");
+    let client = cluster.ctl("version --client").good();
+    assert_eq!(lines(&client).len(), 1);
+    let home = cluster.home;
+    let kubeconfig = cluster.server.kubeconfig_file.clone();
+    cluster.server.stop();
+    let mut command = embedded::calico(home.path());
+    command.args(["ctl", "get", "gnp"]).env("KUBECONFIG", kubeconfig);
+    embedded::run(command, "").bad(1, &["cannot reach the cluster"]);
+}
+
+/// Answers one request as the agent's status page does.
+fn agent(status: Value) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        let read = stream.read(&mut head).unwrap();
+        assert!(head[..read].starts_with(b"GET /status HTTP/1."));
+        let body = status.to_string();
+        write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    port
+}
+
+#[test]
+fn node_status() {
+    let cluster = Cluster::start();
+    let mut status = json!({
+        "node": "node-1", "version": "v1", "live": true, "ready": true, "inSync": true,
+        "datastore": {"connected": true}, "components": [], "refused": [],
+    });
+    let good = cluster.ctl(&format!("node status --port {}", agent(status.clone()))).good();
+    assert!(good.contains("| node-1 | v1      | yes  | yes   | yes     | connected |"), "{good}");
+    status["ready"] = false.into();
+    status["refused"] = json!([{"object": "GlobalNetworkPolicy p", "reasons": ["too large"]}]);
+    let said = cluster.ctl(&format!("node status --port {}", agent(status)));
+    said.bad(1, &["not programmed, denied instead: GlobalNetworkPolicy p: too large"]);
+    cluster.ctl("node status --port 1").bad(1, &["no agent answers on 127.0.0.1:1"]);
+}

@@ -1,0 +1,125 @@
+//! `calico store serve` as a process: what it writes, how it ends, why it does not start.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn calico() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_calico"));
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A server that does not outlive its test.
+struct Serving(Option<Child>);
+
+impl Serving {
+    fn start(data: &Path, listen: &str, more: &[&str]) -> Self {
+        let mut command = calico();
+        command.args(["store", "serve", "--listen", listen, "--data-dir"]).arg(data).args(more);
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    /// Ends it as a supervisor would, and waits.
+    fn end(mut self, signal: Signal) -> Output {
+        let child = self.0.take().unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// What it says when it ends by itself.
+    fn refused(mut self, parts: &[&str]) {
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        for part in parts {
+            assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// `calicoctl ARGS`, again and again until it succeeds.
+fn ctl(kubeconfig: &Path, args: &[&str]) -> String {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut command = calico();
+        let output =
+            command.arg("ctl").arg("--kubeconfig").arg(kubeconfig).args(args).output().unwrap();
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap();
+        }
+        assert!(Instant::now() < until, "{}", String::from_utf8_lossy(&output.stderr));
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn serves_keeps_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("not/yet/there");
+    let policy = folder.path().join("p.yaml");
+    std::fs::write(
+        &policy,
+        "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: kept}\nspec: {order: 3}\n",
+    )
+    .unwrap();
+    let server = Serving::start(&data, "127.0.0.1:0", &[]);
+    let kubeconfig = data.join("kubeconfig");
+    ctl(&kubeconfig, &["apply", "-f", policy.to_str().unwrap()]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&kubeconfig).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    // A second one on the same folder.
+    Serving::start(&data, "127.0.0.1:0", &["--kubeconfig-out", "/dev/null"])
+        .refused(&["in use by another process"]);
+    let output = server.end(Signal::SIGTERM);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+    // Again, elsewhere: the same identity, the same objects.
+    let elsewhere = folder.path().join("admin.conf");
+    let server =
+        Serving::start(&data, "[::1]:0", &["--kubeconfig-out", elsewhere.to_str().unwrap()]);
+    assert!(ctl(&elsewhere, &["get", "tier", "kept", "-o", "yaml"]).contains("order: 3"));
+    assert!(std::fs::read_to_string(&elsewhere).unwrap().contains("https://[::1]:"));
+    assert_eq!(server.end(Signal::SIGINT).status.code(), Some(0));
+}
+
+#[test]
+fn says_why_it_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let here = folder.path().join("data");
+    Serving::start(&here, &port, &[]).refused(&["cannot listen on 127.0.0.1:", "in use"]);
+    assert!(!here.exists(), "nothing is written before everything is there");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    Serving::start(&file.join("sub"), "127.0.0.1:0", &[])
+        .refused(&["cannot prepare store file", "Not a directory"]);
+    std::fs::create_dir(&here).unwrap();
+    let junk = b"this is no database at all, and longer than a header of one hundred bytes would be, to be sure of it".repeat(50);
+    std::fs::write(here.join("store.db"), &junk).unwrap();
+    Serving::start(&here, "127.0.0.1:0", &[]).refused(&["store.db is corrupt", "left untouched"]);
+    assert_eq!(std::fs::read(here.join("store.db")).unwrap(), junk);
+    let usage = calico().args(["store", "serve", "--listen", "127.0.0.1:0"]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    let usage =
+        calico().args(["store", "serve", "--data-dir", "x", "--listen", "here"]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}
