@@ -231,9 +231,15 @@ fn places(value: &Value, at: &str, all: &mut Vec<(String, String)>) {
         places(inner, &format!("{at}/{key}"), all);
     };
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, inner)| go(key.clone(), inner)),
+        Value::Object(map) => {
+            for (key, inner) in map {
+                go(key.clone(), inner);
+            }
+        }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, inner)| go(i.to_string(), inner));
+            for (i, inner) in items.iter().enumerate() {
+                go(i.to_string(), inner);
+            }
         }
         _ => (),
     }
@@ -278,7 +284,9 @@ proptest! {
     ) {
         let mut object = which.get(&good()).clone();
         let old = object.clone();
-        mutations.into_iter().for_each(|m| mutate(&mut object, m));
+        for mutation in mutations {
+            mutate(&mut object, mutation);
+        }
         // As the server sees an update.
         drop(api::validate(&object, Some(&old)));
         drop(api::validate(&old, Some(&object)));
