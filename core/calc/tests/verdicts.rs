@@ -1,8 +1,6 @@
 //! Law 9, without a kernel: what a data plane would do with the calculation's outputs is what the
 //! specification says of the objects themselves, packet by packet, on whichever node the pod is.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 mod common;
 
 use std::collections::BTreeMap;
