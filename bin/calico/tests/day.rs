@@ -136,6 +136,7 @@ fn exec_and_logs(s: &Sandbox) {
     assert!(said.out.contains(&format!("inet {ip}/32")), "{}", said.out);
     let said = s.exec("shop/web", &["sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((&*said.out, &*said.err, said.code), ("out\n", "err\n", 7));
+    assert_eq!(s.exec("shop/web", &["sh", "-c", "kill -9 $$"]).code, 128 + 9);
     let said = s.exec("shop/web", &["no-such-program"]);
     assert_ne!(said.code, 0);
     let mut cat = s.command("exec shop/web -- cat");

@@ -107,6 +107,23 @@ fn without_the_plugin_it_says_so() {
     assert_eq!(s.traces(), before);
 }
 
+#[test]
+fn down_removes_what_an_interrupted_up_leaves() {
+    // As early as anything is there; and when all processes have been started.
+    for until in [" supervise ", "NODENAME=k8s-node-2 "] {
+        let s = Sandbox::new();
+        let before = s.traces();
+        let mut up = s.command("up --nodes 2");
+        let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        s.wait_process(&[until], None);
+        up.kill().unwrap();
+        up.wait().unwrap();
+        s.down(&before);
+        s.run("up --nodes 1");
+        s.down(&before);
+    }
+}
+
 /// The demo stands beside the state folder's other sandboxes, under a name of its own.
 fn demo(s: &Sandbox) -> Command {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");

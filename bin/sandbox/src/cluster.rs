@@ -14,6 +14,8 @@ use crate::{client, netns, process, status, supervisor, topology};
 
 /// How long a cluster may take to become ready.
 const READY: Duration = Duration::from_mins(1);
+/// How long a killed process may take to end.
+const DYING: Duration = Duration::from_millis(300);
 
 /// Starts a sandbox and waits until all nodes are ready. What an interrupted start leaves behind,
 /// `down` removes; a failed start removes it itself.
@@ -70,8 +72,13 @@ pub(crate) fn resume(state: &State) -> Result<()> {
         "the network of sandbox {:?} is gone: `calico sandbox down`, then `up`",
         state.name
     );
-    if !supervised(state)? {
-        supervise(state)?;
+    // A process that was killed a moment ago may still look alive: look again until all is well.
+    let begin = Instant::now();
+    while !supervised(state)? || begin.elapsed() < DYING {
+        if !supervised(state)? {
+            supervise(state)?;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     client::runtime()?.block_on(wait_ready(state, &spec))?;
     wait_agents(state, &spec)?;

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -105,7 +106,8 @@ impl Cni {
         let error: Value = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
         let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
         bail!(
-            "CNI {command}: {} {} {}",
+            "CNI {command}: {}: {} {} {}",
+            out.status,
             text("msg"),
             text("details"),
             String::from_utf8_lossy(&out.stderr).trim()
@@ -263,6 +265,8 @@ pub(crate) fn exec(state: &State, pod: &str, command: &[OsString]) -> Result<Exi
         .args(command)
         .status()
         .context("cannot run ip (package iproute2)")?;
-    let code = status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1);
+    // As shells say that a signal has ended it.
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    let code = code.and_then(|c| u8::try_from(c).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }
