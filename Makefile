@@ -22,8 +22,9 @@ build: setup
 demo: build
 	target/release/calico sandbox demo --examples examples
 
-# One test process at a time: several of them start whole clusters.
-test: build
+# One test process at a time: several of them start whole clusters. The programs are built with the
+# tests, in one go: built before, without the tests' features, everything would be compiled twice.
+test: setup
 	$(CARGO) test --release --locked --workspace
 
 lint: setup
