@@ -107,15 +107,31 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
     Ok(write(&call, form, outcome))
 }
 
-async fn collect(incoming: Incoming) -> Result<Bytes> {
-    match Limited::new(incoming, body::LIMIT).collect().await {
+async fn collect(mut incoming: Incoming) -> Result<Bytes> {
+    match Limited::new(&mut incoming, body::LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::new(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: limit is {}", body::LIMIT),
-        )),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            discard(incoming).await;
+            Err(ApiError::new(
+                413,
+                "RequestEntityTooLarge",
+                format!("Request entity too large: limit is {}", body::LIMIT),
+            ))
+        }
         Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// Reads on, within reason: a client that is still sending when the connection is closed does not
+/// see the answer.
+async fn discard(mut incoming: Incoming) {
+    let mut left = 4 * body::LIMIT;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        if read > left {
+            return;
+        }
+        left -= read;
     }
 }
 
