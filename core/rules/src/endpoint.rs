@@ -1,9 +1,9 @@
 //! Tiers and profiles of an endpoint as rules (2.1).
 
-use model::output::EndpointTier;
 use model::{Action, PolicyId, ProfileName};
 
 use crate::config::{Marks, RulesConfig};
+use crate::group::{ActingTier, Kind};
 use crate::name::{self, Direction};
 use crate::object::{Match, Rule, Statement, Verdict, state};
 use crate::rule::deny;
@@ -26,23 +26,24 @@ impl Walk<'_> {
         self.config.drop_invalid.then(|| rule.verdict(Verdict::Drop).comment("invalid"))
     }
 
+    /// Everything about pods of a kind.
+    pub(crate) fn kind(&self, kind: &Kind) -> Vec<Rule> {
+        let mut rules: Vec<_> = self.invalid().into_iter().collect();
+        rules.extend(self.tiers(&kind.tiers));
+        rules.extend(self.profiles(&kind.profiles));
+        rules
+    }
+
     /// Tiers in order; afterwards nothing is decided, and the mark has neither bit of ours.
-    pub(crate) fn tiers(&self, tiers: &[EndpointTier]) -> Vec<Rule> {
+    pub(crate) fn tiers(&self, tiers: &[ActingTier]) -> Vec<Rule> {
         let Marks { accept, pass } = self.config.marks();
         let clear = || Rule::new().then(Statement::Mark { clear: accept | pass, set: 0 });
         let mut rules = vec![clear()];
         for tier in tiers {
-            let policies = match self.direction {
-                Direction::Ingress => &tier.ingress,
-                Direction::Egress => &tier.egress,
-            };
-            if policies.is_empty() {
-                continue;
-            }
             if rules.len() > 1 {
                 rules.push(clear());
             }
-            for (i, id) in policies.iter().enumerate() {
+            for (i, id) in tier.policies.iter().enumerate() {
                 let undecided = Match::Mark { mask: accept | pass, set: false };
                 let when = if i == 0 { vec![] } else { vec![undecided] };
                 let verdict = if (self.has_policy)(id) {

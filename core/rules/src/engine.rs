@@ -9,18 +9,20 @@ use model::output::{
     CalcMatch, CalcPolicy, CalcProfile, CalcRule, LocalHost, LocalWorkload, Member, Output,
     RouteKind, SetId, SetKind,
 };
-use model::{IfaceName, IpVersion, NodeName, PolicyId, ProfileName, WorkloadEndpoint, WorkloadId};
+use model::{IfaceName, IpVersion, NodeName, PolicyId, ProfileName, WorkloadId};
 
 use crate::config::RulesConfig;
 use crate::cover::{Cover, CoverChange};
 use crate::endpoint::Walk;
 use crate::fixed::{self, Fixed};
+use crate::group::Groups;
 use crate::host;
 use crate::members::Half;
 use crate::name::{self, Direction};
 use crate::object::{Chain, Key, Name, Verdict};
 use crate::rule::{Origin, Renderer};
 use crate::table::{Table, Tables};
+use crate::workload;
 
 /// Chains of policies and profiles that must be written again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +41,7 @@ pub struct Rules {
     policies: BTreeMap<PolicyId, Arc<CalcPolicy>>,
     profiles: BTreeMap<ProfileName, Arc<CalcProfile>>,
     workloads: BTreeMap<WorkloadId, Arc<LocalWorkload>>,
+    groups: Groups,
     hosts: BTreeMap<Arc<str>, Arc<LocalHost>>,
     host_ifaces: BTreeMap<Arc<str>, Vec<IfaceName>>,
     host_chains: BTreeSet<Name>,
@@ -62,6 +65,7 @@ impl Rules {
             policies: BTreeMap::new(),
             profiles: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            groups: Groups::default(),
             hosts: BTreeMap::new(),
             host_ifaces: BTreeMap::new(),
             host_chains: BTreeSet::new(),
@@ -122,7 +126,7 @@ impl Rules {
             Output::PolicyGone(id) => self.remove_policy(id),
             Output::Profile(profile) => self.put_profile(profile),
             Output::ProfileGone(name) => self.remove_profile(name),
-            Output::Workload(workload) => self.put_workload(workload),
+            Output::Workload(workload) => self.put_workload(workload.clone()),
             Output::WorkloadGone(id) => self.remove_workload(id),
             Output::Host(host) => {
                 self.dirty_hosts = true;
@@ -212,7 +216,8 @@ impl Rules {
         }
         let old = self.policies.insert(policy.id.clone(), policy.clone());
         if old.is_none() {
-            self.came_or_went(|w| lists_policy(w, &policy.id));
+            self.groups.policy_came_or_went(&policy.id);
+            self.dirty_hosts |= !self.hosts.is_empty();
         }
         let owner = Owner::Policy(policy.id.clone());
         let used = |p: &CalcPolicy| used_sets([&p.ingress, &p.egress]);
@@ -222,7 +227,8 @@ impl Rules {
 
     fn remove_policy(&mut self, id: &PolicyId) {
         if let Some(old) = self.policies.remove(id) {
-            self.came_or_went(|w| lists_policy(w, id));
+            self.groups.policy_came_or_went(id);
+            self.dirty_hosts |= !self.hosts.is_empty();
             let owner = Owner::Policy(id.clone());
             self.reindex(&owner, &used_sets([&old.ingress, &old.egress]), &[]);
             self.dirty.insert(owner);
@@ -232,7 +238,8 @@ impl Rules {
     fn put_profile(&mut self, profile: &Arc<CalcProfile>) {
         let old = self.profiles.insert(profile.name.clone(), profile.clone());
         if old.is_none() {
-            self.came_or_went(|w| w.endpoint.profiles.contains(&profile.name));
+            self.groups.profile_came_or_went(&profile.name);
+            self.dirty_hosts |= !self.hosts.is_empty();
         }
         let owner = Owner::Profile(profile.name.clone());
         let used = |p: &CalcProfile| used_sets([&p.ingress, &p.egress]);
@@ -242,58 +249,37 @@ impl Rules {
 
     fn remove_profile(&mut self, name: &ProfileName) {
         if let Some(old) = self.profiles.remove(name) {
-            self.came_or_went(|w| w.endpoint.profiles.contains(name));
+            self.groups.profile_came_or_went(name);
+            self.dirty_hosts |= !self.hosts.is_empty();
             let owner = Owner::Profile(name.clone());
             self.reindex(&owner, &used_sets([&old.ingress, &old.egress]), &[]);
             self.dirty.insert(owner);
         }
     }
 
-    /// Endpoints that list what does not exist drop in its place: they must be written again when it
-    /// comes or goes.
-    fn came_or_went(&mut self, lists: impl Fn(&LocalWorkload) -> bool) {
-        let listing = self.workloads.iter().filter(|(_, w)| lists(w));
-        self.dirty_workloads.extend(listing.map(|(id, _)| id.clone()));
-        self.dirty_hosts |= !self.hosts.is_empty();
-    }
-
-    fn put_workload(&mut self, workload: &Arc<LocalWorkload>) {
+    fn put_workload(&mut self, workload: Arc<LocalWorkload>) {
         let id = workload.endpoint.id.clone();
-        let moved = |old: &Arc<LocalWorkload>| {
-            let (a, b) = (&old.endpoint, &workload.endpoint);
-            a.iface != b.iface
-                || a.addresses != b.addresses
-                || a.allowed_sources != b.allowed_sources
-        };
-        if self.workloads.get(&id).is_some_and(moved) {
+        if self.workloads.get(&id).is_some_and(|old| workload::moved(old, &workload)) {
             self.remove_workload(&id);
         }
-        self.workloads.insert(id.clone(), workload.clone());
+        let speaks = |v: &IpVersion| workload::speaks(&workload.endpoint, *v);
+        let versions: Vec<_> = self.config.families.iter().copied().filter(speaks).collect();
+        self.groups.join(&workload, &versions);
+        self.workloads.insert(id.clone(), workload);
         self.dirty_workloads.insert(id);
     }
 
     fn remove_workload(&mut self, id: &WorkloadId) {
         let Some(old) = self.workloads.remove(id) else { return };
+        self.groups.leave(id);
         self.dirty_workloads.remove(id);
-        let endpoint = &old.endpoint;
+        let iface = &old.endpoint.iface;
         // Another pod may have the same interface name only while one replaces the other.
-        if let Some(heir) = self.workloads.values().find(|w| w.endpoint.iface == endpoint.iface) {
+        if let Some(heir) = self.workloads.values().find(|w| w.endpoint.iface == *iface) {
             self.dirty_workloads.insert(heir.endpoint.id.clone());
         }
-        let iface = Key::Iface(endpoint.iface.clone());
         for version in self.config.families.clone() {
-            let table = self.tables.of_mut(version);
-            for map in [fixed::FROM_PODS, fixed::TO_PODS, fixed::POD_EXTRA_SOURCES] {
-                table.remove_element(&map.into(), &iface);
-            }
-            for address in &endpoint.addresses {
-                let key = fixed::source_key(&endpoint.iface, *address);
-                table.remove_element(&fixed::POD_SOURCES.into(), &key);
-            }
-            for direction in Direction::ALL {
-                table.remove_chain(&name::workload(direction, &endpoint.iface));
-            }
-            table.remove_chain(&name::extra_sources(&endpoint.iface));
+            workload::remove(&old, self.tables.of_mut(version));
         }
     }
 
@@ -336,6 +322,7 @@ impl Rules {
     }
 
     fn render(&mut self) {
+        let groups = self.groups.take_dirty();
         for version in self.config.families.clone() {
             if self.dirty_hosts {
                 self.render_hosts(version);
@@ -349,8 +336,16 @@ impl Rules {
                     self.tables.of_mut(version),
                 );
             }
-            for id in self.dirty_workloads.clone() {
-                self.render_workload(&id, version);
+            for name in &groups {
+                self.render_group(name, version);
+            }
+            for id in &self.dirty_workloads {
+                let (Some(workload), Some(chains)) =
+                    (self.workloads.get(id), self.groups.chains(id))
+                else {
+                    continue;
+                };
+                workload::put(workload, chains, version, self.tables.of_mut(version));
             }
         }
         self.dirty.clear();
@@ -367,33 +362,16 @@ impl Rules {
         })
     }
 
-    fn render_workload(&mut self, id: &WorkloadId, version: IpVersion) {
-        let Some(workload) = self.workloads.get(id).cloned() else { return };
-        let endpoint = &workload.endpoint;
-        if !speaks(endpoint, version) {
-            return;
-        }
-        let chains = Direction::ALL.map(|direction| {
-            let rules = self.walk(direction, |walk| {
-                let mut rules: Vec<_> = walk.invalid().into_iter().collect();
-                rules.extend(walk.tiers(&workload.tiers));
-                rules.extend(walk.profiles(&endpoint.profiles));
-                rules
-            });
-            let comment = format!("{} of pod {id}", direction.word());
-            (direction, name::workload(direction, &endpoint.iface), Chain::regular(comment, rules))
+    fn render_group(&mut self, name: &Name, version: IpVersion) {
+        let chain = self.groups.kind(name, version).map(|kind| {
+            let rules = self.walk(kind.direction, |walk| walk.kind(kind));
+            Chain::regular(kind.comment(), rules)
         });
         let table = self.tables.of_mut(version);
-        for (direction, name, chain) in chains {
-            table.put_chain(name.clone(), chain);
-            let map = match direction {
-                Direction::Ingress => fixed::TO_PODS,
-                Direction::Egress => fixed::FROM_PODS,
-            };
-            let key = Key::Iface(endpoint.iface.clone());
-            table.put_element(&map.into(), key, Some(Verdict::Goto(name)));
+        match chain {
+            Some(chain) => table.put_chain(name.clone(), chain),
+            None => table.remove_chain(name),
         }
-        render_sources(&workload, version, table);
     }
 
     fn render_hosts(&mut self, version: IpVersion) {
@@ -435,19 +413,6 @@ impl Rules {
     }
 }
 
-/// Whether an endpoint has anything of that family. If not, its packets are an unknown pod's: dropped,
-/// like those with a source that is not the pod's. Every chain costs whenever the kernel takes in a
-/// transaction, because it checks all ways through a table.
-fn speaks(endpoint: &WorkloadEndpoint, version: IpVersion) -> bool {
-    let addresses = endpoint.addresses.iter().any(|a| IpVersion::of(*a) == version);
-    addresses || endpoint.allowed_sources.iter().any(|n| IpVersion::of_net(n) == version)
-}
-
-fn lists_policy(workload: &LocalWorkload, id: &PolicyId) -> bool {
-    let mut all = workload.tiers.iter().flat_map(|t| t.ingress.iter().chain(&t.egress));
-    all.any(|listed| listed == id)
-}
-
 fn dispatch_hosts(ifaces: &BTreeMap<IfaceName, Arc<str>>, table: &mut Table) {
     for (which, map) in fixed::HOST_MAPS.into_iter().enumerate() {
         let map = Name::from(map);
@@ -467,24 +432,6 @@ fn dispatch_hosts(ifaces: &BTreeMap<IfaceName, Arc<str>>, table: &mut Table) {
             table.put_element(&map, key, Some(verdict));
         }
     }
-}
-
-fn render_sources(workload: &LocalWorkload, version: IpVersion, table: &mut Table) {
-    let endpoint = &workload.endpoint;
-    for address in endpoint.addresses.iter().filter(|a| IpVersion::of(**a) == version) {
-        let key = fixed::source_key(&endpoint.iface, *address);
-        table.put_element(&fixed::POD_SOURCES.into(), key, None);
-    }
-    let mine = endpoint.allowed_sources.iter().filter(|n| IpVersion::of_net(n) == version);
-    let nets: Vec<IpNet> = mine.copied().collect();
-    if nets.is_empty() {
-        return;
-    }
-    let chain = name::extra_sources(&endpoint.iface);
-    let comment = format!("allowed sources of pod {}", endpoint.id);
-    table.put_chain(chain.clone(), Chain::regular(comment, fixed::extra_sources(nets)));
-    let key = Key::Iface(endpoint.iface.clone());
-    table.put_element(&fixed::POD_EXTRA_SOURCES.into(), key, Some(Verdict::Jump(chain)));
 }
 
 type Known<'a> = (

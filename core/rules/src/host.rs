@@ -9,6 +9,7 @@ use model::output::LocalHost;
 
 use crate::endpoint::Walk;
 use crate::fixed::HOST_MAPS;
+use crate::group::ActingTier;
 use crate::name::{self, Direction};
 use crate::object::{Chain, Name, Rule, Verdict};
 
@@ -56,11 +57,11 @@ pub(crate) fn chain(which: usize, host: &LocalHost, walk: &Walk<'_>) -> Chain {
     let mut rules: Vec<Rule> = walk.invalid().into_iter().collect();
     if is_forward(which) {
         // Without a policy that acts on forwarded traffic, it passes.
-        rules.extend(walk.tiers(&host.forward));
+        rules.extend(walk.tiers(&ActingTier::of(&host.forward, walk.direction)));
     } else {
         let failsafe = if which == 0 { "failsafe-in" } else { "failsafe-out" };
         rules.push(Rule::new().verdict(Verdict::Jump(failsafe.into())));
-        rules.extend(walk.tiers(&host.normal));
+        rules.extend(walk.tiers(&ActingTier::of(&host.normal, walk.direction)));
         rules.extend(walk.profiles(&host.endpoint.profiles));
     }
     Chain::regular(format!("host endpoint {}", host.endpoint.name), rules)

@@ -11,26 +11,30 @@
 //! * The tables are a function of the current state, not of its history (law 1). Only the capacity
 //!   (and with it the name suffix) of a big hash set remembers the largest size that it had.
 //! * Elements of an interval set never overlap: see [`cover::Cover`].
+//! * What several pods share is there once: policies, sets, and the chains of groups of pods with
+//!   the same policies. A pod of a kind that is known adds elements of maps, and no rule.
 //! * Every rule decides in few steps for packets of established flows: they meet the source check
 //!   and one connection-tracking rule.
 //!
 //! Deliberately absent: netlink (`edge/nft` has it), policies before destination NAT and before
 //! connection tracking (carried in the outputs, rendered with the host-policy work).
 //!
-//! Start reading at [`object`], then [`Rules`], then `fixed` for the packet's way and `endpoint` for
-//! how tiers become rules.
+//! Start reading at [`object`], then [`Rules`], then `fixed` for the packet's way and `group` and
+//! `endpoint` for how tiers become rules.
 
 pub mod config;
 pub mod cover;
 mod endpoint;
 mod engine;
 mod fixed;
+mod group;
 mod host;
 mod members;
 mod name;
 pub mod object;
 mod rule;
 pub mod table;
+mod workload;
 
 pub use config::RulesConfig;
 pub use engine::Rules;

@@ -43,11 +43,15 @@ fn readable(prefix: &str, text: &str) -> Name {
     if text.len() <= LONGEST && text.chars().all(good) {
         return format!("{prefix}{text}").into();
     }
-    let hash = URL_SAFE_NO_PAD.encode(&Sha256::digest(text.as_bytes())[..9]);
+    let hash = short_hash(text);
     let safe = text.chars().map(|c| if good(c) { c } else { '_' });
     let safe: String = safe.take(LONGEST - hash.len()).collect();
     // `/` cannot be in a readable name that was kept as it is, so this name is nobody else's.
     format!("{prefix}{safe}/{hash}").into()
+}
+
+fn short_hash(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&Sha256::digest(text.as_bytes())[..9])
 }
 
 /// Chain of a policy's rules.
@@ -74,9 +78,11 @@ pub(crate) fn profile(direction: Direction, name: &ProfileName) -> Name {
     readable(direction.choose("pri-", "pro-"), name.as_str())
 }
 
-/// Chain of a pod's tiers: to it, or from it.
-pub(crate) fn workload(direction: Direction, iface: &IfaceName) -> Name {
-    readable(direction.choose("tw-", "fw-"), iface.as_str())
+/// Chain of the tiers of pods: to them, or from them. `content` is everything that decides about
+/// their packets; `hint` is what a person may know them by.
+pub(crate) fn workloads(direction: Direction, hint: &str, content: &str) -> Name {
+    let hash = short_hash(content);
+    readable(direction.choose("tw-", "fw-"), &format!("{hint}.{hash}"))
 }
 
 /// Chain of a pod's extra source prefixes.

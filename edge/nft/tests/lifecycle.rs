@@ -319,7 +319,10 @@ fn a_policy_that_is_missing_closes_its_endpoint() {
         let wanted = listing();
         rules.apply(&[Output::PolicyGone(policy_id("web"))]);
         assert!(apply(&mut driver, &mut rules).refused.is_empty());
-        let chain = out("nft list chain ip calico tw-cali2");
+        let to_pods = out("nft list map ip calico to-pods");
+        let (_, verdict) = to_pods.split_once("\"cali2\" : goto ").unwrap();
+        let name = verdict.split([' ', ',', '\n']).next().unwrap();
+        let chain = out(&format!("nft list chain ip calico {name}"));
         assert!(!chain.contains("jump pi-") && chain.contains("drop"), "{chain}");
         rules.apply(&outputs);
         apply(&mut driver, &mut rules);
