@@ -53,14 +53,15 @@ impl Kind {
     /// the whole.
     pub(crate) fn chain(&self) -> Name {
         // A line for each thing and the length of each list keep different kinds different.
-        let tier = |t: &ActingTier| {
-            let ids: String = t.policies.iter().map(|id| format!("{id}\n")).collect();
-            format!("tier {} {:?} {}\n{ids}", t.name, t.default_action, t.policies.len())
-        };
-        let mut text: String = self.tiers.iter().map(tier).collect();
-        text.extend(self.profiles.iter().map(|profile| format!("profile {profile}\n")));
+        let mut lines: Vec<String> = Vec::new();
+        for tier in &self.tiers {
+            let count = tier.policies.len();
+            lines.push(format!("tier {} {:?} {count}", tier.name, tier.default_action));
+            lines.extend(tier.policies.iter().map(PolicyId::to_string));
+        }
+        lines.extend(self.profiles.iter().map(|profile| format!("profile {profile}")));
         let hint = self.profiles.first().map_or("no-profile", ProfileName::as_str);
-        name::workloads(self.direction, hint, &text)
+        name::workloads(self.direction, hint, &lines.join("\n"))
     }
 
     /// For people who read the table.

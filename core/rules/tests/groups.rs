@@ -97,15 +97,12 @@ proptest! {
         let mut warm = Rules::new(RulesConfig::default());
         let mut now: BTreeMap<u8, Kind> = BTreeMap::new();
         for (number, kind) in steps {
-            match kind {
-                Some(kind) => {
-                    warm.apply(&[pod(number, &kind)]);
-                    now.insert(number, kind);
-                }
-                None => {
-                    warm.apply(&[Output::WorkloadGone(id(number))]);
-                    now.remove(&number);
-                }
+            if let Some(kind) = kind {
+                warm.apply(&[pod(number, &kind)]);
+                now.insert(number, kind);
+            } else {
+                warm.apply(&[Output::WorkloadGone(id(number))]);
+                now.remove(&number);
             }
         }
         let mut cold = Rules::new(RulesConfig::default());
