@@ -10,8 +10,8 @@ use cni::protocol::{Added, Failure, Request, codes};
 use datastore::{AddressesError, Ask, Resource};
 use k8s_openapi::api::core::v1::Pod;
 use model::{IpVersion, WorkloadEndpoint, WorkloadId};
-use netlink::Alias;
 use netlink::wire::HOST_MAC;
+use netlink::{Alias, Mac};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -36,30 +36,62 @@ impl Cni {
         let pod = self.find_pod(&id, request.arg("K8S_POD_UID")).await?;
         let _lane = self.lane(&id).await;
         let known = self.pods.attachment(&id).filter(|a| a.container == request.container_id);
-        let addresses = match &known {
-            Some(attachment) => attachment.addresses.clone(),
-            None => self.assign(request, &id, &pod).await?,
-        };
-        let made = match self.plan(request, &id, &pod, addresses.clone()) {
-            Ok(plan) => self.attach(request, &id, &pod, plan, known.is_some()).await,
-            Err(failure) => Err(failure),
-        };
-        match made {
-            Ok(added) => {
-                self.annotate(&id, &pod, &addresses, &request.container_id);
-                Ok(added)
-            }
-            // A container that runs already keeps what it has.
-            Err(failure) if known.is_some() => Err(failure),
-            Err(failure) => {
+        let mut plan = self.plan(request, &id, &pod)?;
+        let Some(attachment) = known else {
+            let made = self.add_new(request, &id, &pod, plan).await;
+            if made.is_err() {
                 // Whatever was made goes; the runtime tries again with a new container.
-                let undone = self.undo(request, &id).await;
-                if let Err(error) = undone {
+                if let Err(error) = self.undo(request, &id).await {
                     tracing::warn!(%id, error = %format!("{error:#}"), "undoing an ADD failed");
                 }
-                Err(failure)
             }
+            return made;
+        };
+        // A repeated ADD finds everything there; a container that runs keeps what it has.
+        plan.addresses = attachment.addresses;
+        let mac = self.made_again(&plan).await?;
+        let added = self.attach(request, &id, &pod, plan, async { Ok(mac) }).await?;
+        self.annotate(&id, &pod, &added.addresses, &request.container_id);
+        Ok(added)
+    }
+
+    /// The interface is made while its addresses are looked for, and the pod's side is set up while
+    /// the policy goes into the kernel.
+    async fn add_new(
+        self: &Arc<Self>,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        mut plan: Plan,
+    ) -> Result<Added, Failure> {
+        let making = kernel::make(plan.clone());
+        let (made, assigned) = tokio::join!(making, self.assign(request, id, pod));
+        made.map_err(|e| internal("making the interface failed", &e))?;
+        plan.addresses = assigned?;
+        let raised = kernel::raise_host(plan.clone()).await;
+        raised.map_err(|e| internal("setting up the interface failed", &e))?;
+        let raise = kernel::raise_pod(plan.clone());
+        let raise =
+            async { raise.await.map_err(|e| internal("setting up the pod's side failed", &e)) };
+        let added = self.attach(request, id, pod, plan, raise).await?;
+        self.annotate(id, pod, &added.addresses, &request.container_id);
+        Ok(added)
+    }
+
+    /// The hardware address of an interface that should be there; it is made again if it is not as
+    /// it should be.
+    async fn made_again(&self, plan: &Plan) -> Result<Mac, Failure> {
+        if kernel::check(plan.clone()).await.is_ok_and(|wrong| wrong.is_empty()) {
+            let mac = kernel::mac_inside(plan.clone()).await;
+            let mac = mac.map_err(|e| internal("looking at the interface failed", &e))?;
+            return Ok(mac.unwrap_or_default());
         }
+        let made = async {
+            kernel::make(plan.clone()).await?;
+            kernel::raise_host(plan.clone()).await?;
+            kernel::raise_pod(plan.clone()).await
+        };
+        made.await.map_err(|e| internal("making the interface failed", &e))
     }
 
     /// CHECK: the interface, its addresses and routes, and the policy.
@@ -73,7 +105,8 @@ impl Cni {
             return Err(Failure::new(codes::UNKNOWN_CONTAINER, msg));
         };
         let pod = self.find_pod(&id, request.arg("K8S_POD_UID")).await?;
-        let plan = self.plan(request, &id, &pod, attachment.addresses.clone())?;
+        let mut plan = self.plan(request, &id, &pod)?;
+        plan.addresses.clone_from(&attachment.addresses);
         let wrong = kernel::check(plan).await;
         let mut wrong = wrong.map_err(|e| internal("looking at the interface failed", &e))?;
         let promised = request.config["prevResult"]["ips"].as_array();
@@ -217,13 +250,8 @@ impl Cni {
         Ok(ask)
     }
 
-    fn plan(
-        &self,
-        request: &Request,
-        id: &WorkloadId,
-        pod: &Pod,
-        addresses: Vec<IpAddr>,
-    ) -> Result<Plan, Failure> {
+    /// What the interface shall be, but for its addresses.
+    fn plan(&self, request: &Request, id: &WorkloadId, pod: &Pod) -> Result<Plan, Failure> {
         let config = &request.config;
         let configured = config["mtu"].as_u64().filter(|m| *m > 0).map(|m| m as u32);
         let underlay = self.shared.mtu.load(Ordering::Relaxed);
@@ -242,7 +270,8 @@ impl Cni {
             host_iface,
             pod_iface,
             netns: request.netns.clone().into(),
-            addresses,
+            settings: self.host_settings.clone(),
+            addresses: Vec::new(),
             mtu: configured.or(self.pod_mtu).unwrap_or(if underlay == 0 { 1460 } else { underlay }),
             mac,
             alias: Alias {
@@ -254,24 +283,17 @@ impl Cni {
         })
     }
 
-    /// Wires the pod and waits until its policy is in force. A repeated ADD finds everything there.
+    /// Has the pod's policy put into the kernel, and its routes behind that, while `raise` sets the
+    /// pod's side up and tells its hardware address. The host's side is up.
     async fn attach(
         self: &Arc<Self>,
         request: &Request,
         id: &WorkloadId,
         pod: &Pod,
         plan: Plan,
-        again: bool,
+        raise: impl Future<Output = Result<Mac, Failure>>,
     ) -> Result<Added, Failure> {
         let endpoint = self.endpoint(pod, &plan)?;
-        let there = again && kernel::check(plan.clone()).await.is_ok_and(|wrong| wrong.is_empty());
-        let mac = if there {
-            let mac = kernel::mac_inside(plan.clone()).await;
-            mac.map_err(|e| internal("looking at the interface failed", &e))?.unwrap_or_default()
-        } else {
-            let wired = kernel::wire(plan.clone()).await;
-            wired.map_err(|e| internal("making the interface failed", &e))?
-        };
         self.pods.attach(
             id.clone(),
             Attachment {
@@ -287,7 +309,9 @@ impl Cni {
             endpoint: Arc::new(endpoint),
             done: Some(done),
         });
-        if !matches!(timeout(WAIT_FOR_POLICY, in_force).await, Ok(Ok(()))) {
+        let (in_force, mac) = tokio::join!(timeout(WAIT_FOR_POLICY, in_force), raise);
+        let mac = mac?;
+        if !matches!(in_force, Ok(Ok(()))) {
             let msg = format!("the policy of pod {id} is not in the kernel yet");
             return Err(Failure::new(codes::TRY_AGAIN, msg));
         }

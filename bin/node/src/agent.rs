@@ -114,6 +114,7 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
         pods: pods.clone(),
         inbox: inbox.clone(),
         shared,
+        host_settings: Arc::new(netlink::Settings::open()?),
     };
     let cni = Arc::new(Cni::new(&settings, parts));
     cni.listen()?;

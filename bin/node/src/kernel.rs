@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use model::IfaceName;
 use netlink::wire::check_pod;
-use netlink::{Alias, Mac, Netns, Socket, Wire, unwire_pod, wire_pod, wired_pods};
+use netlink::{Alias, Mac, Netns, Socket, Wire, make_pod, unwire_pod, wired_pods};
 
 /// What a pod's interface should be.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) host_iface: IfaceName,
     pub(crate) pod_iface: IfaceName,
     pub(crate) netns: PathBuf,
+    /// Interface settings of the host.
+    pub(crate) settings: Arc<netlink::Settings>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) mtu: u32,
     pub(crate) mac: Option<Mac>,
@@ -29,6 +32,7 @@ impl Plan {
             host_iface: &self.host_iface,
             pod_iface: &self.pod_iface,
             netns: netns.as_fd(),
+            settings: &self.settings,
             addresses: &self.addresses,
             mtu: self.mtu,
             pod_mac: self.mac,
@@ -39,9 +43,19 @@ impl Plan {
     }
 }
 
-/// Makes the interface; the hardware address inside the pod.
-pub(crate) async fn wire(plan: Plan) -> Result<Mac> {
-    blocking(move || Ok(plan.with(wire_pod)?.pod_mac)).await
+/// Makes the interface, down and without addresses.
+pub(crate) async fn make(plan: Plan) -> Result<()> {
+    blocking(move || plan.with(make_pod)).await
+}
+
+/// Sets the host's side up.
+pub(crate) async fn raise_host(plan: Plan) -> Result<()> {
+    blocking(move || plan.with(netlink::raise_host).map(drop)).await
+}
+
+/// Sets the pod's side up; its hardware address.
+pub(crate) async fn raise_pod(plan: Plan) -> Result<Mac> {
+    blocking(move || plan.with(|_, wire| netlink::raise_pod(wire))).await
 }
 
 /// What differs from the plan.

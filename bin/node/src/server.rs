@@ -19,6 +19,9 @@ use crate::status::Shared;
 /// Longest request; configurations are small.
 const MAX_REQUEST: u64 = 4 << 20;
 
+/// In one read, mostly.
+const USUAL_REQUEST: usize = 4 << 10;
+
 /// How long a plugin may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,7 @@ pub(crate) struct Cni {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) socket: PathBuf,
+    pub(crate) host_settings: Arc<netlink::Settings>,
     lanes: Vec<Mutex<()>>,
 }
 
@@ -46,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) pods: Arc<Pods>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) host_settings: Arc<netlink::Settings>,
 }
 
 impl Cni {
@@ -60,6 +65,7 @@ impl Cni {
             inbox: parts.inbox,
             shared: parts.shared,
             socket: settings.run_dir.join("cni.sock"),
+            host_settings: parts.host_settings,
             lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
         }
     }
@@ -100,7 +106,7 @@ impl Cni {
     }
 
     async fn serve(self: Arc<Self>, mut stream: UnixStream) {
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(USUAL_REQUEST);
         let mut bounded = (&mut stream).take(MAX_REQUEST);
         let read = tokio::time::timeout(PATIENCE, bounded.read_to_end(&mut text)).await;
         let reply = match read.map(|_| serde_json::from_slice::<Request>(&text)) {

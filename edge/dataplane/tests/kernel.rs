@@ -19,7 +19,7 @@ use model::{
     WorkloadId,
 };
 use netlink::conntrack::Conntrack;
-use netlink::{Alias, Socket, Wire, wire_pod};
+use netlink::{Alias, Settings, Socket, Wire, wire_pod};
 use route::Driver;
 use testkit::{Netns, Server, Topology, out, sh, tcp_reply};
 
@@ -161,6 +161,7 @@ fn wire(number: usize, mtu: u32) -> Netns {
         host_iface: &endpoint.iface,
         pod_iface: &"eth0".parse().unwrap(),
         netns: netns.as_fd(),
+        settings: &Settings::open().unwrap(),
         addresses: &endpoint.addresses,
         mtu,
         pod_mac: None,

@@ -8,10 +8,11 @@ use criterion::Criterion;
 use ipnet::IpNet;
 use netlink::link::{self, VethPair};
 use netlink::route::{Hop, MAIN_TABLE, Proto};
-use netlink::{Alias, Route, Socket, Wire, route, wire_pod};
+use netlink::{Alias, Route, Settings, Socket, Wire, route, wire_pod};
 
 fn wire(c: &mut Criterion) {
     let mut host = Socket::open().expect("socket");
+    let settings = Settings::open().expect("settings");
     let pod_iface = "eth0".parse().expect("name");
     let alias = Alias { container: "c".into(), network: "n".into(), pod_uid: "u".into() };
     let addresses: [IpAddr; 2] =
@@ -47,6 +48,7 @@ fn wire(c: &mut Criterion) {
                         host_iface: &host_iface,
                         pod_iface: &pod_iface,
                         netns: pod.as_fd(),
+                        settings: &settings,
                         addresses,
                         mtu: 1450,
                         pod_mac: None,

@@ -34,7 +34,11 @@ pub use monitor::{Event, Monitor};
 pub use netns::Netns;
 pub use route::Route;
 pub use socket::Socket;
-pub use wire::{Alias, Wire, Wired, remembered_pods, unwire_pod, wire_pod, wired_pods};
+pub use sysctl::Settings;
+pub use wire::{
+    Alias, Wire, Wired, make_pod, raise_host, raise_pod, remembered_pods, unwire_pod, wire_pod,
+    wired_pods,
+};
 
 /// A hardware address.
 pub type Mac = [u8; 6];

@@ -14,6 +14,7 @@ use model::{IfaceName, IpVersion};
 use crate::link::{self, Ipv4Conf, VethPair};
 use crate::netns::run_in;
 use crate::route::{Hop, MAIN_TABLE, Proto, Route};
+use crate::sysctl::Settings;
 use crate::{
     Error, Link, Mac, Refusal, Request, Result, Socket, address, neighbour, route, sysctl,
 };
@@ -78,6 +79,8 @@ pub struct Wire<'a> {
     pub pod_iface: &'a IfaceName,
     /// The pod's network namespace.
     pub netns: BorrowedFd<'a>,
+    /// The host's interface settings.
+    pub settings: &'a Settings,
     /// The pod's addresses, of either family.
     pub addresses: &'a [IpAddr],
     /// In bytes.
@@ -109,11 +112,27 @@ pub struct Wired {
     pub pod_mac: Mac,
 }
 
-/// Makes the pod's interface, in place of one of the same name that an earlier container left.
-/// After an error nothing is left.
+/// Makes the pod's interface, in place of one of the same name that an earlier container left:
+/// [`make_pod`], [`raise_host`] and [`raise_pod`]. After an error nothing is left.
 ///
 /// Routes on the host towards the pod are not made here: they follow the pod's policy (law 5).
 pub fn wire_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Wired> {
+    make_pod(host, wire)?;
+    let raised = raise_host(host, wire).and_then(|host_index| {
+        let pod_mac = raise_pod(wire)?;
+        Ok(Wired { host_index, host_mac: HOST_MAC, pod_mac })
+    });
+    if raised.is_err() {
+        // The first error is the one to report; what a failed removal leaves, the next ADD or the
+        // DEL that follows a failed ADD removes.
+        let _ = unwire_pod(host, wire.host_iface, None);
+    }
+    raised
+}
+
+/// Makes the pair, which says whose it is; both ends are down. Needs no addresses, so that it can
+/// be done before they are known. After an error nothing is left.
+pub fn make_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<()> {
     let alias = wire.alias.check()?;
     if let Some(old) = link::get(host, wire.host_iface)? {
         host.call(&link::delete(old.index))?;
@@ -128,7 +147,7 @@ pub fn wire_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Wired> {
     };
     // Anti-spoofing is the rules' work, for both families alike and with the pod's allowed sources;
     // this only undoes what an administrator's wildcard setting may have done to new interfaces.
-    let rp_filter = sysctl::get("ipv4/conf/default/rp_filter")?.parse().unwrap_or(0);
+    let rp_filter = wire.settings.get(IpVersion::V4, "default", "rp_filter")?.parse().unwrap_or(0);
     let settings = [
         (Ipv4Conf::RouteLocalnet, 1),
         (Ipv4Conf::ProxyArp, 1),
@@ -142,17 +161,15 @@ pub fn wire_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Wired> {
     if let Err(refusal) = &answers[0] {
         return Err(Error::Refused { what: make[0].what(), refusal: refusal.clone() });
     }
-    let made = first_refusal(&make, answers)
-        .and_then(|()| link::require(host, wire.host_iface))
-        .and_then(|link| {
-            configure_host(host, &link, wire)?;
-            let pod_mac = run_in(wire.netns, || configure_pod(wire))??;
-            Ok(Wired { host_index: link.index, host_mac: HOST_MAC, pod_mac })
-        });
+    let made = first_refusal(&make, answers).and_then(|()| {
+        if wire.settings.has(IpVersion::V6) {
+            wire.settings.set(IpVersion::V6, wire.host_iface.as_str(), "accept_ra", "0")?;
+        }
+        // A new namespace has the host's settings for IPv4.
+        run_in(wire.netns, || sysctl::set("ipv4/ip_forward", flag(wire.forwarding)))?
+    });
     if made.is_err() {
-        // The first error is the one to report; what a failed removal leaves, the next ADD or the
-        // DEL that follows a failed ADD removes.
-        let _ = unwire_pod(host, wire.host_iface, None);
+        let _ = unwire_pod(host, wire.host_iface, None); // as above
     }
     made
 }
@@ -228,42 +245,44 @@ pub fn check_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-fn configure_host(host: &mut Socket, link: &Link, wire: &Wire<'_>) -> Result<()> {
+/// Sets the host side up: from here on routes can lead to it. Returns its index.
+pub fn raise_host(host: &mut Socket, wire: &Wire<'_>) -> Result<u32> {
     let iface = wire.host_iface;
-    if sysctl::has(IpVersion::V6) {
-        let v6 = |key: &str, value: &str| sysctl::set_conf(IpVersion::V6, iface, key, value);
-        if wire.versions().any(|v| v == IpVersion::V6) {
-            v6("disable_ipv6", "0")?;
-            v6("proxy_ndp", "1")?;
-            v6("forwarding", "1")?;
-            v6("accept_dad", "0")?;
-            v6("dad_transmits", "0")?;
+    let link = link::require(host, iface)?;
+    if wire.versions().any(|v| v == IpVersion::V6) {
+        let conf = [
+            ("disable_ipv6", "0"),
+            ("proxy_ndp", "1"),
+            ("forwarding", "1"),
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+        ];
+        for (key, value) in conf {
+            wire.settings.set(IpVersion::V6, iface.as_str(), key, value)?;
         }
-        v6("accept_ra", "0")?;
     }
     // Up last, because from here on the link-local address exists and packets flow.
     let requests = [neighbour::proxy_at_once(link.index), link::set_up(link.index)];
     let answers = host.batch(&requests)?;
-    first_refusal(&requests, answers)
+    first_refusal(&requests, answers)?;
+    Ok(link.index)
 }
 
-/// The pod's side: runs inside its namespace. Returns the hardware address.
+/// Gives the pod's side its addresses and routes and sets it up. Returns its hardware address.
+pub fn raise_pod(wire: &Wire<'_>) -> Result<Mac> {
+    run_in(wire.netns, || configure_pod(wire))?
+}
+
+/// Runs inside the pod's namespace.
 fn configure_pod(wire: &Wire<'_>) -> Result<Mac> {
-    for version in wire.versions() {
-        if version == IpVersion::V6 {
-            for iface in ["all", "default", "lo"] {
-                sysctl::set(&format!("ipv6/conf/{iface}/disable_ipv6"), "0")?;
-            }
-            let v6 = |key: &str, value: &str| sysctl::set_conf(version, wire.pod_iface, key, value);
-            v6("disable_ipv6", "0")?;
-            v6("accept_dad", "0")?;
-            v6("dad_transmits", "0")?;
+    if wire.versions().any(|v| v == IpVersion::V6) {
+        for iface in ["all", "default", "lo"] {
+            sysctl::set(&format!("ipv6/conf/{iface}/disable_ipv6"), "0")?;
         }
-        let key = match version {
-            IpVersion::V4 => "ipv4/ip_forward",
-            IpVersion::V6 => "ipv6/conf/all/forwarding",
-        };
-        sysctl::set(key, if wire.forwarding { "1" } else { "0" })?;
+        for (key, value) in [("disable_ipv6", "0"), ("accept_dad", "0"), ("dad_transmits", "0")] {
+            sysctl::set_conf(IpVersion::V6, wire.pod_iface, key, value)?;
+        }
+        sysctl::set("ipv6/conf/all/forwarding", flag(wire.forwarding))?;
     }
     let mut socket = Socket::open()?;
     let link = link::require(&mut socket, wire.pod_iface)?;
@@ -280,6 +299,10 @@ fn configure_pod(wire: &Wire<'_>) -> Result<Mac> {
     let answers = socket.batch(&requests)?;
     first_refusal(&requests, answers)?;
     link.mac.ok_or(Error::Malformed { what: "pod interface without a hardware address", len: 0 })
+}
+
+fn flag(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
 }
 
 fn gateway(version: IpVersion) -> IpAddr {

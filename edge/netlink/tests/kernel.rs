@@ -14,8 +14,8 @@ use netlink::neighbour::Table;
 use netlink::route::{Hop, MAIN_TABLE, Proto};
 use netlink::wire::check_pod;
 use netlink::{
-    Alias, Event, Monitor, Route, Socket, Wire, address, link, neighbour, route, unwire_pod,
-    wire_pod, wired_pods,
+    Alias, Event, Monitor, Route, Settings, Socket, Wire, address, link, neighbour, route,
+    unwire_pod, wire_pod, wired_pods,
 };
 use testkit::{Netns, Server, in_netns, out, sh, tcp_reply};
 
@@ -41,12 +41,15 @@ struct Pod {
     iface: IfaceName,
     addresses: Vec<IpAddr>,
     alias: Alias,
+    settings: Settings,
 }
 
 impl Pod {
     fn new(iface: &str, addresses: &[&str]) -> Self {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        Self { netns: Netns::new(), iface: name(iface), addresses, alias: alias(iface) }
+        let settings = Settings::open().unwrap();
+        let (iface, alias) = (name(iface), alias(iface));
+        Self { netns: Netns::new(), iface, addresses, alias, settings }
     }
 
     fn wire<'a>(&'a self, eth0: &'a IfaceName) -> Wire<'a> {
@@ -54,6 +57,7 @@ impl Pod {
             host_iface: &self.iface,
             pod_iface: eth0,
             netns: self.netns.as_fd(),
+            settings: &self.settings,
             addresses: &self.addresses,
             mtu: 1450,
             pod_mac: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use model::{InSync, IpVersion, NextHop, Tunnel, TunnelEnd};
-use netlink::{Alias, Socket, Wire, wire_pod};
+use netlink::{Alias, Settings, Socket, Wire, wire_pod};
 use route::Driver;
 use testkit::{Netns, Node, Server, Topology, in_netns, out, sh, tcp_reply, try_sh};
 
@@ -162,6 +162,7 @@ fn pods_that_come_and_go_cause_no_reading_back() {
                 host_iface: &iface,
                 pod_iface: &eth0,
                 netns: pod.as_fd(),
+                settings: &Settings::open().unwrap(),
                 addresses: &addresses,
                 mtu: 1450,
                 pod_mac: None,
@@ -295,6 +296,7 @@ fn wired(t: &Topology, number: usize) -> Netns {
                 host_iface: &"cali00000000001".parse().unwrap(),
                 pod_iface: &"eth0".parse().unwrap(),
                 netns: pod.as_fd(),
+                settings: &Settings::open().unwrap(),
                 addresses: &addresses,
                 mtu: 1430,
                 pod_mac: None,
