@@ -18,7 +18,7 @@ pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 pub(super) struct Definitions;
 
 impl Controller for Definitions {
-    fn touched(&self, api: &Api, change: &Change) -> Vec<String> {
+    fn touched(&mut self, api: &Api, change: &Change) -> Vec<String> {
         let key = change.object.key();
         if let Some(name) = key.strip_prefix(PREFIX) {
             return vec![name.to_owned()];
@@ -32,7 +32,7 @@ impl Controller for Definitions {
         if waits { vec![name] } else { Vec::new() }
     }
 
-    fn all(&self, api: &Api) -> Vec<String> {
+    fn all(&mut self, api: &Api) -> Vec<String> {
         let objects = api.storage.list(PREFIX, None).map(|l| l.objects).unwrap_or_default();
         objects.iter().filter_map(|o| o.key().strip_prefix(PREFIX).map(str::to_owned)).collect()
     }

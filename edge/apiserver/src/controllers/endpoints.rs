@@ -20,7 +20,7 @@ const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(super) struct Endpoints;
 
 impl Controller for Endpoints {
-    fn touched(&self, api: &Api, change: &Change) -> Vec<String> {
+    fn touched(&mut self, api: &Api, change: &Change) -> Vec<String> {
         let object = &change.object;
         if let Some(key) = object.key().strip_prefix(SERVICES) {
             return vec![key.to_owned()];
@@ -42,7 +42,7 @@ impl Controller for Endpoints {
         keys.filter_map(|s| s.key().strip_prefix(SERVICES).map(str::to_owned)).collect()
     }
 
-    fn all(&self, api: &Api) -> Vec<String> {
+    fn all(&mut self, api: &Api) -> Vec<String> {
         let keys = |prefix| api.storage.list(prefix, None).map(|l| l.objects).unwrap_or_default();
         let services = keys(SERVICES);
         let slices = keys(SLICES);

@@ -1,5 +1,6 @@
 //! Owners and dependents: what has lost all its owners goes, too.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,31 +12,71 @@ use crate::status::{ApiError, Result};
 use crate::storage::{Change, ChangeKind, Object};
 
 /// The controller; its keys are storage keys of objects with owners, or of owners being deleted.
-pub(super) struct Garbage;
+#[derive(Default)]
+pub(super) struct Garbage {
+    /// Keys of dependents by their owner's UID, as of the changes heard so far: a deletion must not
+    /// look at every object there is.
+    dependents: HashMap<String, BTreeSet<String>>,
+    /// The owners that each key is noted under.
+    noted: HashMap<String, Vec<String>>,
+}
+
+impl Garbage {
+    fn note(&mut self, key: String, object: &Value) {
+        self.forget(&key);
+        let uids: Vec<String> =
+            owners(object).filter_map(|o| o["uid"].as_str()).map(str::to_owned).collect();
+        for uid in &uids {
+            self.dependents.entry(uid.clone()).or_default().insert(key.clone());
+        }
+        if !uids.is_empty() {
+            self.noted.insert(key, uids);
+        }
+    }
+
+    fn forget(&mut self, key: &str) {
+        for uid in self.noted.remove(key).into_iter().flatten() {
+            if let Some(keys) = self.dependents.get_mut(&uid) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.dependents.remove(&uid);
+                }
+            }
+        }
+    }
+}
 
 const HOLDS: [&str; 2] = ["foregroundDeletion", "orphan"];
 
 impl Controller for Garbage {
-    fn touched(&self, api: &Api, change: &Change) -> Vec<String> {
+    fn touched(&mut self, api: &Api, change: &Change) -> Vec<String> {
         let object = change.object.value();
         let key = change.object.key().to_string();
         let mut keys = Vec::new();
         if change.kind == ChangeKind::Deleted {
             let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-            keys.extend(dependents(api, uid).iter().map(|(_, o)| o.key().to_string()));
+            keys.extend(self.dependents.get(uid).into_iter().flatten().cloned());
+            self.forget(&key);
             keys.extend(
                 owners(object)
                     .filter_map(|owner| find(api, object, owner))
                     .map(|o| o.key().to_string()),
             );
-        } else if interesting(object) {
-            keys.push(key);
+        } else {
+            self.note(key.clone(), object);
+            if interesting(object) {
+                keys.push(key);
+            }
         }
         keys
     }
 
-    fn all(&self, api: &Api) -> Vec<String> {
+    fn all(&mut self, api: &Api) -> Vec<String> {
         let objects = api.storage.list("", None).map(|l| l.objects).unwrap_or_default();
+        *self = Self::default();
+        for object in &objects {
+            self.note(object.key().to_string(), object.value());
+        }
         objects.iter().filter(|o| interesting(o.value())).map(|o| o.key().to_string()).collect()
     }
 

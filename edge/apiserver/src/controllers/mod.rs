@@ -30,7 +30,7 @@ pub(crate) async fn prepare(api: &Arc<Api>) -> Result<(), String> {
 pub(crate) async fn run(api: Arc<Api>) {
     tokio::join!(
         drive(api.clone(), namespaces::Namespaces),
-        drive(api.clone(), garbage::Garbage),
+        drive(api.clone(), garbage::Garbage::default()),
         drive(api.clone(), definitions::Definitions),
         drive(api, endpoints::Endpoints),
     );
@@ -39,9 +39,9 @@ pub(crate) async fn run(api: Arc<Api>) {
 /// A controller: which keys a change touches, and how to bring one key in order.
 trait Controller {
     /// Keys touched by a change.
-    fn touched(&self, api: &Api, change: &Change) -> Vec<String>;
+    fn touched(&mut self, api: &Api, change: &Change) -> Vec<String>;
     /// Every key there is work for, at start or after falling behind.
-    fn all(&self, api: &Api) -> Vec<String>;
+    fn all(&mut self, api: &Api) -> Vec<String>;
     /// Brings one key in order. Errors are tried again.
     async fn settle(&mut self, api: &Arc<Api>, key: &str) -> Result<(), ApiError>;
 }

@@ -15,7 +15,7 @@ const PREFIX: &str = "core/namespaces/";
 pub(super) struct Namespaces;
 
 impl Controller for Namespaces {
-    fn touched(&self, api: &Api, change: &Change) -> Vec<String> {
+    fn touched(&mut self, api: &Api, change: &Change) -> Vec<String> {
         let key = change.object.key();
         if let Some(name) = key.strip_prefix(PREFIX) {
             return vec![name.to_owned()];
@@ -30,7 +30,7 @@ impl Controller for Namespaces {
         namespace.filter(|_| gone).filter(waits).map(str::to_owned).into_iter().collect()
     }
 
-    fn all(&self, api: &Api) -> Vec<String> {
+    fn all(&mut self, api: &Api) -> Vec<String> {
         let objects = api.storage.list(PREFIX, None).map(|l| l.objects).unwrap_or_default();
         objects.iter().filter_map(|o| o.key().strip_prefix(PREFIX).map(str::to_owned)).collect()
     }
