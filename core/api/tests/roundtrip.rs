@@ -25,6 +25,8 @@ fn good() -> Vec<Value> {
         ("StagedGlobalNetworkPolicy", policy),
         ("StagedKubernetesNetworkPolicy", json!({"podSelector": {"matchLabels": {"a": "b"}}})),
         ("Tier", json!({"order": 10, "defaultAction": "Pass"})),
+        // All 17 digits count: a parser that rounds loses the last bit.
+        ("Tier", json!({"order": -2.376_082_135_742_215_7e-80, "defaultAction": "Pass"})),
         ("Profile", json!({"ingress": [{"action": "Allow"}], "labelsToApply": {"a": "b"}})),
         ("NetworkSet", json!({"nets": ["10.0.0.0/8", "fd00::/8"]})),
         ("GlobalNetworkSet", json!({"nets": ["192.0.2.1"]})),
