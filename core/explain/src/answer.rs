@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use model::policy::Stage;
 use model::{Action, PolicyId, TierName};
 use policy::{Decision, Direction, Point, Step, Verdict};
 use serde::{Serialize, Serializer};
@@ -40,6 +41,9 @@ pub struct Half {
     pub rule: Option<u32>,
     /// What decided.
     pub reason: &'static str,
+    /// `untracked` or `pre-dnat` where policy of that kind decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<&'static str>,
 }
 
 impl Half {
@@ -53,6 +57,11 @@ impl Half {
             policy: policy.map(|p| p.name.to_string()),
             rule: step.rule,
             reason: step.reason.as_str(),
+            stage: match step.stage {
+                Stage::Normal => None,
+                Stage::PreDnat => Some("pre-dnat"),
+                Stage::Untracked => Some("untracked"),
+            },
         }
     }
 }

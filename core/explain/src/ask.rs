@@ -1,6 +1,6 @@
 //! Questions about one connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use api::NumOrString;
 use model::policy::{Icmp, ServiceId};
@@ -21,6 +21,10 @@ pub struct Question {
     pub from: String,
     /// The destination, as routed: after service translation.
     pub to: String,
+    /// The destination before service translation, where policy before it is to be judged: an
+    /// address, or `address:port` (`[address]:port` with IPv6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_dnat_to: Option<String>,
     /// `TCP` unless it says otherwise: a name or a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<NumOrString>,
@@ -238,7 +242,25 @@ fn packet(
         (false, None) => 0,
         (false, Some(_)) => return Err(format!("sourcePort: {protocol} has none")),
     };
-    Ok(Packet { source, destination, protocol, source_port, destination_port, icmp })
+    let original = original(question, destination, destination_port)?;
+    Ok(Packet { source, destination, protocol, source_port, destination_port, icmp, original })
+}
+
+/// The destination before translation; its port is that of the destination unless it has one.
+fn original(
+    question: &Question,
+    destination: IpAddr,
+    port: u16,
+) -> Result<Option<(IpAddr, u16)>, String> {
+    let Some(text) = &question.pre_dnat_to else { return Ok(None) };
+    let with_port = text.parse::<SocketAddr>().map(|a| (a.ip(), a.port()));
+    let (address, port) = with_port
+        .or_else(|_| text.parse::<IpAddr>().map(|address| (address, port)))
+        .map_err(|_| format!("preDnatTo: want an address or address:port, not {text:?}"))?;
+    if IpVersion::of(address) != IpVersion::of(destination) {
+        return Err(format!("preDnatTo: {address} is not of the family of {destination}"));
+    }
+    Ok(Some((address, port)))
 }
 
 /// One line of a batch: a [`Question`] in JSON in, an [`Answer`] or `{"error":...}` out.

@@ -197,3 +197,46 @@ fn selectors() {
     assert!(bad["error"].is_string() && bad["at"].is_u64(), "{bad}");
     assert!(parsed(&check_line(r#"{"selector":"a","x":1}"#))["error"].is_string());
 }
+
+#[test]
+fn the_destination_before_translation() {
+    let mut objects = shop();
+    objects.extend([
+        json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+            "status": {"addresses": [{"type": "InternalIP", "address": "172.16.0.1"}]},
+        }),
+        json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint",
+            "metadata": {"name": "n1-all", "labels": {"kind": "node"}},
+            "spec": {"node": "n1", "interfaceName": "*"},
+        }),
+        json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+            "metadata": {"name": "node-ports"},
+            "spec": {
+                "selector": "kind == 'node'", "preDNAT": true, "applyOnForward": true,
+                "types": ["Ingress"],
+                "ingress": [{"action": "Deny", "protocol": "TCP", "destination": {"ports": [30080]}}],
+            },
+        }),
+    ]);
+    for pod in &mut objects {
+        if pod["kind"] == "Pod" {
+            pod["spec"]["nodeName"] = json!("n1");
+        }
+    }
+    let ask = |end: &str| {
+        let question = format!(r#"{{"from":"203.0.113.7","to":"shop/web","port":80{end}}}"#);
+        line(&objects, &question)
+    };
+    assert_eq!(ask("")["verdict"], "allow");
+    assert_eq!(ask(r#","preDnatTo":"172.16.0.1""#)["verdict"], "allow", "port 80");
+    let got = ask(r#","preDnatTo":"172.16.0.1:30080""#);
+    assert_eq!(got["ingress"]["policy"], "node-ports");
+    assert_eq!(got["ingress"]["stage"], "pre-dnat");
+    for (wrong, what) in [("x", "want an address"), ("[fd00::1]:80", "is not of the family")] {
+        let got = ask(&format!(r#","preDnatTo":"{wrong}""#));
+        assert!(got["error"].as_str().unwrap().contains(what), "{got}");
+    }
+}

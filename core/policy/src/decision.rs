@@ -1,7 +1,9 @@
 //! What came out, and why.
 
-use model::{Action, PolicyId, TierName};
 use std::sync::Arc;
+
+use model::policy::Stage;
+use model::{Action, PolicyId, TierName};
 
 /// Whether the packet passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,6 +92,9 @@ pub struct Step {
     pub point: Point,
     /// Which way.
     pub direction: Direction,
+    /// Which policies decided: a host endpoint's before connection tracking, those before
+    /// destination NAT, or the normal ones.
+    pub stage: Stage,
     /// The verdict there.
     pub verdict: Verdict,
     /// What decided.
@@ -113,7 +118,8 @@ impl Step {
         reason: Reason,
         considered: Vec<Considered>,
     ) -> Self {
-        Self { point, direction, verdict, reason, tier: None, policy: None, rule: None, considered }
+        let (stage, tier, policy, rule) = (Stage::Normal, None, None, None);
+        Self { point, direction, stage, verdict, reason, tier, policy, rule, considered }
     }
 }
 

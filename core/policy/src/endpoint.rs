@@ -36,6 +36,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The stage that its policies are of.
+    pub(crate) fn stage(self) -> Stage {
+        match self {
+            Self::Workload | Self::HostLocal | Self::HostForward => Stage::Normal,
+            Self::PreDnat => Stage::PreDnat,
+            Self::Untracked => Stage::Untracked,
+        }
+    }
+
     fn asks(self, policy: &Policy) -> bool {
         match self {
             // A policy with applyOnForward acts on local traffic too.
@@ -47,25 +56,25 @@ impl Kind {
     }
 }
 
-/// The answer of `subject`'s policies to `packet`. `None`: nothing here has an opinion (only for the
-/// host kinds without an implicit deny).
+/// The answer of `subject`'s policies to `packet`. An error: nothing here has an opinion (only for the
+/// host kinds without an implicit deny); what was considered, with what was `before`.
 pub(crate) fn decide(
     judge: &Judge<'_>,
     subject: &Subject<'_>,
-    kind: Kind,
-    direction: Direction,
+    (kind, direction): (Kind, Direction),
     packet: &Packet,
-) -> Option<Step> {
-    let mut walk = Walk { judge, packet, direction, point: &subject.point, considered: Vec::new() };
+    before: Vec<Considered>,
+) -> Result<Step, Vec<Considered>> {
+    let mut walk = Walk { judge, packet, direction, point: &subject.point, considered: before };
     for (tier, policies) in judge.applied(subject, kind, direction).iter() {
         match walk.tier(tier, policies, kind) {
-            Outcome::Decided(step) => return Some(*step),
+            Outcome::Decided(step) => return Ok(Step { stage: kind.stage(), ..*step }),
             Outcome::Next => {}
         }
     }
     match kind {
-        Kind::PreDnat | Kind::Untracked | Kind::HostForward => None,
-        Kind::Workload | Kind::HostLocal => Some(walk.profiles(subject)),
+        Kind::PreDnat | Kind::Untracked | Kind::HostForward => Err(walk.considered),
+        Kind::Workload | Kind::HostLocal => Ok(walk.profiles(subject)),
     }
 }
 

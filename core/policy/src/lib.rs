@@ -16,7 +16,7 @@
 //!
 //! Deliberately absent: connection tracking (a packet of an established flow is accepted before
 //! policy), anti-spoofing and the ban on tunnel packets from pods (the data plane drops those before
-//! policy), service translation (a packet's destination is the one after it), HTTP matches (layers 3
+//! policy), service translation itself (a packet says what its destination was before it), HTTP matches (layers 3
 //! and 4 of such a rule are what a packet data plane can see).
 //!
 //! Start reading at [`Judge::evaluate`], then `path::walk`, `endpoint::decide`, `rule::matches`.

@@ -20,6 +20,9 @@ pub struct Packet {
     pub destination_port: u16,
     /// Type and code of ICMP and ICMPv6 packets.
     pub icmp: Option<Icmp>,
+    /// Destination address and port before destination NAT, if that changed them: what untracked
+    /// and preDNAT policy sees.
+    pub original: Option<(IpAddr, u16)>,
 }
 
 impl Packet {
@@ -32,6 +35,7 @@ impl Packet {
             source_port: 40_000,
             destination_port: port,
             icmp: None,
+            original: None,
         }
     }
 
@@ -42,7 +46,22 @@ impl Packet {
             IpVersion::V6 => (Protocol::ICMPV6, 128),
         };
         let icmp = Some(Icmp { kind, code: Some(0) });
-        Self { source, destination, protocol, source_port: 0, destination_port: 0, icmp }
+        Self {
+            source,
+            destination,
+            protocol,
+            source_port: 0,
+            destination_port: 0,
+            icmp,
+            original: None,
+        }
+    }
+
+    /// The packet as it was before destination NAT.
+    pub(crate) fn before_nat(&self) -> Self {
+        let (destination, destination_port) =
+            self.original.unwrap_or((self.destination, self.destination_port));
+        Self { destination, destination_port, ..*self }
     }
 
     /// The family.

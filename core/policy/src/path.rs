@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::endpoint::HostTarget;
 use model::{Action, HostEndpoint, IfaceName, NodeName, Protocol, WorkloadEndpoint};
 
-use crate::decision::{Decision, Direction, Point, Reason, Step, Verdict};
+use crate::decision::{Considered, Decision, Direction, Point, Reason, Step, Verdict};
 use crate::endpoint::{Kind, Subject, decide};
 use crate::judge::Judge;
 use crate::packet::Packet;
@@ -90,7 +90,7 @@ impl Way<'_, '_> {
         }
         match &from {
             End::Pod(pod) => {
-                self.wildcard(&pod.node, Direction::Ingress);
+                self.wildcard_at_pod(&pod.node, Direction::Ingress);
                 self.pod(pod, Direction::Egress);
                 if !same_node {
                     self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled });
@@ -105,7 +105,7 @@ impl Way<'_, '_> {
                     self.host(&pod.node, Direction::Ingress, Through::Forwarded { tunnelled });
                 }
                 self.pod(pod, Direction::Ingress);
-                self.wildcard(&pod.node, Direction::Egress);
+                self.wildcard_at_pod(&pod.node, Direction::Egress);
             }
             End::Node(node) => self.host(node, Direction::Ingress, Through::Local),
             End::Outside => self.nobody(Direction::Ingress),
@@ -114,8 +114,14 @@ impl Way<'_, '_> {
 
     /// The pod's egress policy, then the endpoint-to-host action (2.2). With `Pass` (RETURN) the
     /// host's other rules decide; a wildcard host endpoint, whose normal policy covers no workload
-    /// interface, has nothing to say: allowed.
+    /// interface, has nothing to say: allowed. Its policy before destination NAT sees the packet.
     fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) {
+        if let Some(hep) = self.wildcard(&pod.node) {
+            let subject = subject_of(&hep, false);
+            if let Ok(step) = self.early(&subject, Direction::Ingress, &[Kind::PreDnat]) {
+                self.steps.push(step);
+            }
+        }
         let always = self.packet.protocol == Protocol::ICMPV6
             && self.packet.icmp.is_some_and(|i| matches!(i.kind, 130..=133 | 135 | 136));
         if !always {
@@ -131,18 +137,57 @@ impl Way<'_, '_> {
     fn pod(&mut self, pod: &WorkloadEndpoint, direction: Direction) {
         let point = Point::Workload(pod.id.clone());
         let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
-        let step = decide(self.judge, &subject, Kind::Workload, direction, self.packet);
+        let asked = (Kind::Workload, direction);
+        let step = decide(self.judge, &subject, asked, self.packet, Vec::new());
         self.steps.extend(step);
     }
 
-    /// Forward policy of a wildcard host endpoint sees packets by workload interfaces too (2.3).
-    fn wildcard(&mut self, node: &NodeName, direction: Direction) {
+    fn wildcard(&self, node: &NodeName) -> Option<Arc<HostEndpoint>> {
         let mut here = self.view.hosts.values().filter(|h| h.node == *node);
-        let Some(hep) = here.find(|h| matches!(h.target, HostTarget::All)) else { return };
-        let point = Point::Host(hep.name.clone(), true);
-        let subject = Subject { labels: &hep.labels, profiles: &hep.profiles, point };
-        let step = decide(self.judge, &subject, Kind::HostForward, direction, self.packet);
+        here.find(|h| matches!(h.target, HostTarget::All)).cloned()
+    }
+
+    /// Forward policy of a wildcard host endpoint, and that before destination NAT, see packets by
+    /// workload interfaces too (2.3).
+    fn wildcard_at_pod(&mut self, node: &NodeName, direction: Direction) {
+        let Some(hep) = self.wildcard(node) else { return };
+        let subject = subject_of(&hep, true);
+        let stages: &[Kind] = if direction == Direction::Ingress { &[Kind::PreDnat] } else { &[] };
+        let step = self.early(&subject, direction, stages).or_else(|considered| {
+            let asked = (Kind::HostForward, direction);
+            decide(self.judge, &subject, asked, self.packet, considered)
+        });
         self.steps.extend(step);
+    }
+
+    /// Before connection tracking and before NAT an explicit verdict is final, and silence is not;
+    /// failsafe ports are not asked about, and where the packet goes is where it was sent.
+    fn early(
+        &self,
+        subject: &Subject<'_>,
+        direction: Direction,
+        stages: &[Kind],
+    ) -> Result<Step, Vec<Considered>> {
+        let packet = self.packet.before_nat();
+        let mut considered = Vec::new();
+        for kind in stages {
+            let failsafe = match kind {
+                // An answer cannot be told from a question here.
+                Kind::Untracked => {
+                    self.is_failsafe(direction, &packet)
+                        || self.answers_failsafe(direction, &packet)
+                }
+                _ => self.is_failsafe(direction, &packet),
+            };
+            if failsafe {
+                continue;
+            }
+            match decide(self.judge, subject, (*kind, direction), &packet, considered) {
+                Ok(step) => return Ok(step),
+                Err(all) => considered = all,
+            }
+        }
+        Err(considered)
     }
 
     fn host(&mut self, node: &NodeName, dir: Direction, through: Through) {
@@ -153,46 +198,55 @@ impl Way<'_, '_> {
             }
             return;
         };
-        let point = Point::Host(hep.name.clone(), forwarded);
-        let subject = Subject { labels: &hep.labels, profiles: &hep.profiles, point };
-        // Before connection tracking and before NAT an explicit verdict is final, and silence is
-        // not. A wildcard endpoint has no untracked policy.
-        let untracked = !matches!(hep.target, HostTarget::All);
-        let early = [(Kind::Untracked, untracked), (Kind::PreDnat, dir == Direction::Ingress)];
-        let failsafe = self.is_failsafe(dir);
-        for (kind, _) in early.into_iter().filter(|(_, asked)| *asked && !failsafe) {
-            if let Some(step) = decide(self.judge, &subject, kind, dir, self.packet) {
-                self.steps.push(step);
-                return;
-            }
-        }
+        let subject = subject_of(&hep, forwarded);
+        // A packet that leaves without having started here passes no such hook on its way out, and
+        // a wildcard endpoint has no untracked policy.
+        let tracked = matches!(hep.target, HostTarget::All);
+        let stages: &[Kind] = match (dir, tracked) {
+            (Direction::Ingress, true) => &[Kind::PreDnat],
+            (Direction::Ingress, false) => &[Kind::Untracked, Kind::PreDnat],
+            (Direction::Egress, false) if !forwarded => &[Kind::Untracked],
+            (Direction::Egress, _) => &[],
+        };
+        let considered = match self.early(&subject, dir, stages) {
+            Ok(step) => return self.steps.push(step),
+            Err(considered) => considered,
+        };
         let kind = if forwarded { Kind::HostForward } else { Kind::HostLocal };
         // Failsafe ports are about the host's own processes, not about traffic through it.
-        if !forwarded && failsafe {
+        if !forwarded && self.is_failsafe(dir, self.packet) {
             let point = subject.point.clone();
             return self.plain(point, dir, Verdict::Allow, Reason::Failsafe);
         }
-        if let Some(step) = decide(self.judge, &subject, kind, dir, self.packet) {
-            self.steps.push(step);
-        }
+        self.steps.extend(decide(self.judge, &subject, (kind, dir), self.packet, considered));
     }
 
     /// A failsafe port, or neighbour discovery: without that no IPv6 packet reaches a host, and no
     /// port would be safe.
-    fn is_failsafe(&self, direction: Direction) -> bool {
-        let p = self.packet;
+    fn is_failsafe(&self, direction: Direction, p: &Packet) -> bool {
         if p.protocol == Protocol::ICMPV6 && p.icmp.is_some_and(|i| matches!(i.kind, 133..=136)) {
             return true;
         }
-        let (list, far_end) = match direction {
-            Direction::Ingress => (&self.view.failsafe_inbound, p.source),
-            Direction::Egress => (&self.view.failsafe_outbound, p.destination),
+        let list = self.failsafe(direction);
+        let far_end = far_end(direction, p);
+        list.iter().any(|f| f.is(p.protocol, p.destination_port, far_end))
+    }
+
+    /// An answer from a failsafe port.
+    fn answers_failsafe(&self, direction: Direction, p: &Packet) -> bool {
+        let asked = match direction {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
         };
-        list.iter().any(|f: &Failsafe| {
-            f.protocol == p.protocol
-                && f.port == p.destination_port
-                && f.net.is_none_or(|n| n.contains(&far_end))
-        })
+        let far_end = far_end(direction, p);
+        self.failsafe(asked).iter().any(|f| f.is(p.protocol, p.source_port, far_end))
+    }
+
+    fn failsafe(&self, direction: Direction) -> &[Failsafe] {
+        match direction {
+            Direction::Ingress => &self.view.failsafe_inbound,
+            Direction::Egress => &self.view.failsafe_outbound,
+        }
     }
 
     /// The host endpoint of the interface that the packet uses: one that names it, else one that
@@ -222,7 +276,8 @@ impl Way<'_, '_> {
             return "vxlan.calico".parse().ok();
         }
         let interfaces = &self.view.nodes.get(node)?.interfaces;
-        let ends = [self.packet.source, self.packet.destination];
+        let packet = self.packet;
+        let ends = [packet.source, packet.destination, packet.before_nat().destination];
         let has_end = |a: &Vec<std::net::IpAddr>| ends.iter().any(|e| a.contains(e));
         let owner = interfaces.iter().find(|(_, addresses)| has_end(addresses));
         owner.or_else(|| interfaces.first()).map(|(name, _)| name.clone())
@@ -234,6 +289,18 @@ impl Way<'_, '_> {
 
     fn plain(&mut self, point: Point, direction: Direction, verdict: Verdict, reason: Reason) {
         self.steps.push(Step::plain(point, direction, verdict, reason, Vec::new()));
+    }
+}
+
+fn subject_of(hep: &HostEndpoint, forwarded: bool) -> Subject<'_> {
+    let point = Point::Host(hep.name.clone(), forwarded);
+    Subject { labels: &hep.labels, profiles: &hep.profiles, point }
+}
+
+fn far_end(direction: Direction, packet: &Packet) -> std::net::IpAddr {
+    match direction {
+        Direction::Ingress => packet.source,
+        Direction::Egress => packet.destination,
     }
 }
 

@@ -376,3 +376,92 @@ fn icmp_types_and_codes() {
     assert_eq!(evaluate(&v, &Packet::ping(addr("fd01::1"), addr("fd01::2"))).verdict, Deny);
     assert_eq!(tcp(&v, "10.1.0.1", "10.1.0.2", 8).verdict, Deny);
 }
+
+/// Policy of a host endpoint `hep` at `eth0` of n1, with a profile that allows.
+fn early(stage: Stage, target: HostTarget, ingress: Vec<Rule>, egress: Vec<Rule>) -> View {
+    let mut v = cluster();
+    let mut hep = host_endpoint(target);
+    hep.profiles = vec!["kns.ns".into()];
+    v.hosts.insert("hep".into(), Arc::new(hep));
+    let mut p = policy("early", "role == 'host'", Some(ingress), Some(egress));
+    (p.stage, p.apply_on_forward) = (stage, true);
+    v.failsafe_inbound = vec![Failsafe { protocol: Protocol::TCP, port: 22, net: None }];
+    v.failsafe_outbound = vec![Failsafe { protocol: Protocol::TCP, port: 6443, net: None }];
+    with(v, [p])
+}
+
+fn eth0() -> HostTarget {
+    HostTarget::Iface("eth0".parse().unwrap())
+}
+
+#[test]
+fn policy_before_nat_and_tracking_is_final_or_silent() {
+    let (outside, node, pod) = ("203.0.113.7", "10.0.0.1", "10.1.0.1");
+    let deny_80 = || {
+        let ports = vec![Port::Range(80, 80)];
+        let destination = EntityMatch { ports, ..EntityMatch::default() };
+        Rule { protocol: Some(Protocol::TCP), destination, ..Rule::any(Action::Deny) }
+    };
+    for stage in [Stage::PreDnat, Stage::Untracked] {
+        let v = early(stage, eth0(), vec![deny_80()], vec![]);
+        for (to, port, verdict) in
+            [(node, 80, Deny), (node, 81, Allow), (pod, 80, Deny), (pod, 81, Allow)]
+        {
+            let d = tcp(&v, outside, to, port);
+            assert_eq!(d.verdict, verdict, "{stage:?} to {to}:{port}: {d:#?}");
+            assert_eq!(d.of(Ingress).unwrap().stage == stage, verdict == Deny, "{stage:?}");
+        }
+        // Allowed early: what follows of the host is not asked, what follows of the pod is.
+        let mut closed = policy("closed", "all()", Some(vec![]), None);
+        closed.apply_on_forward = true;
+        let open = early(stage, eth0(), vec![Rule::any(Action::Allow)], vec![]);
+        let v = with(open, [closed]);
+        assert_eq!(tcp(&v, outside, node, 80).verdict, Allow, "{stage:?}");
+        let d = tcp(&v, outside, pod, 80);
+        let verdicts: Vec<_> = d.steps.iter().map(|s| s.verdict).collect();
+        assert_eq!(verdicts, [Allow, Allow, Deny], "{stage:?}: outside, host, pod");
+        let v = early(stage, eth0(), vec![Rule::any(Action::Deny)], vec![]);
+        assert_eq!(tcp(&v, outside, node, 22).verdict, Allow, "{stage:?}: failsafe");
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_judged_before_nat() {
+    let mut node_port = Rule::any(Action::Deny);
+    node_port.destination.nets = vec!["10.0.0.1/32".parse().unwrap()];
+    let v = early(Stage::PreDnat, eth0(), vec![node_port], vec![]);
+    let routed = Packet::to_port(addr("203.0.113.7"), addr("10.1.0.1"), Protocol::TCP, 80);
+    assert_eq!(evaluate(&v, &routed).verdict, Allow);
+    let original = Some((addr("10.0.0.1"), 30080));
+    assert_eq!(evaluate(&v, &Packet { original, ..routed }).verdict, Deny);
+    let failsafe = Some((addr("10.0.0.1"), 22));
+    assert_eq!(evaluate(&v, &Packet { original: failsafe, ..routed }).verdict, Allow);
+}
+
+#[test]
+fn who_is_asked_before_nat_and_tracking() {
+    let deny = || vec![Rule::any(Action::Deny)];
+    let (outside, node, pod, other) = ("203.0.113.7", "10.0.0.1", "10.1.0.1", "10.0.0.2");
+    let cases: [(&str, Stage, HostTarget, [Verdict; 5]); 4] = [
+        ("by name", Stage::PreDnat, eth0(), [Deny, Deny, Allow, Allow, Allow]),
+        ("wildcard, pods too", Stage::PreDnat, HostTarget::All, [Deny, Deny, Allow, Deny, Deny]),
+        // Only what starts at the host passes the hook on the way out.
+        ("untracked", Stage::Untracked, eth0(), [Deny, Deny, Deny, Allow, Allow]),
+        ("no wildcard", Stage::Untracked, HostTarget::All, [Allow, Allow, Allow, Allow, Allow]),
+    ];
+    for (what, stage, target, expected) in cases {
+        let mut v = early(stage, target, deny(), deny());
+        v.endpoint_to_host = Action::Allow;
+        let ways = [(outside, node), (outside, pod), (node, outside), (pod, other), (pod, node)];
+        let got = ways.map(|(from, to)| tcp(&v, from, to, 80).verdict);
+        assert_eq!(got, expected, "{what}");
+    }
+    // Answers of and to failsafe ports look like questions before connection tracking.
+    let v = early(Stage::Untracked, eth0(), deny(), deny());
+    let answer = |from, to, source_port| {
+        let packet = Packet::to_port(addr(from), addr(to), Protocol::TCP, 40_000);
+        evaluate(&v, &Packet { source_port, ..packet }).verdict
+    };
+    assert_eq!([answer(node, outside, 22), answer(outside, node, 6443)], [Allow, Allow]);
+    assert_eq!([answer(node, outside, 6443), answer(outside, node, 22)], [Deny, Deny]);
+}

@@ -23,6 +23,15 @@ pub struct Failsafe {
     pub net: Option<IpNet>,
 }
 
+impl Failsafe {
+    /// Whether a packet with this port and far end is meant.
+    pub(crate) fn is(&self, protocol: Protocol, port: u16, far_end: IpAddr) -> bool {
+        self.protocol == protocol
+            && self.port == port
+            && self.net.is_none_or(|n| n.contains(&far_end))
+    }
+}
+
 /// How packets between pods of different nodes travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overlay {

@@ -9,6 +9,7 @@ use model::output::{
     CalcMatch, CalcPolicy, CalcProfile, CalcRule, LocalHost, LocalWorkload, Member, Output,
     RouteKind, SetId, SetKind,
 };
+use model::policy::Stage;
 use model::{IfaceName, IpVersion, NodeName, PolicyId, ProfileName, WorkloadId};
 
 use crate::config::RulesConfig;
@@ -16,7 +17,7 @@ use crate::cover::{Cover, CoverChange};
 use crate::endpoint::Walk;
 use crate::fixed::{self, Fixed};
 use crate::group::Groups;
-use crate::host;
+use crate::host::{self, HostHook};
 use crate::members::Half;
 use crate::name::{self, Direction};
 use crate::object::{Chain, Key, Name, Verdict};
@@ -376,24 +377,21 @@ impl Rules {
 
     fn render_hosts(&mut self, version: IpVersion) {
         let (ifaces, wildcard) = host::resolve(&self.hosts, &self.host_ifaces);
-        let used: BTreeSet<&Arc<str>> = ifaces.values().chain(&wildcard).collect();
         let mut chains: BTreeMap<Name, Chain> = BTreeMap::new();
-        for name in used {
-            for (which, chain_name) in host::chain_names(name).into_iter().enumerate() {
+        let mut hooks: BTreeMap<HostHook, Option<Name>> = BTreeMap::new();
+        for hook in HostHook::ALL {
+            let everywhere = wildcard.as_ref().filter(|_| hook.knows_wildcard());
+            let used: BTreeSet<&Arc<str>> = ifaces.values().chain(everywhere).collect();
+            for name in used.into_iter().filter(|name| hook.concerns(&self.hosts[*name])) {
                 let host = &self.hosts[name];
-                let chain =
-                    self.walk(host::direction(which), |walk| host::chain(which, host, walk));
-                chains.insert(chain_name, chain);
+                let chain = self.walk(hook.direction(), |walk| hook.rules(host, walk));
+                chains.insert(hook.chain(name), chain);
+                let last = hooks.entry(hook).or_default();
+                if everywhere == Some(name) {
+                    *last = Some(hook.chain(name));
+                }
             }
         }
-        let wildcard_chains = wildcard.as_ref().map(host::chain_names);
-        let hosts = !chains.is_empty();
-        let fixed = Fixed {
-            config: &self.config,
-            version,
-            hosts,
-            wildcard: [0, 1, 2, 3].map(|i| wildcard_chains.as_ref().map(|c| c[i].clone())),
-        };
         let table = self.tables.of_mut(version);
         let gone: Vec<Name> =
             self.host_chains.iter().filter(|n| !chains.contains_key(*n)).cloned().collect();
@@ -404,33 +402,34 @@ impl Rules {
         for (name, chain) in chains {
             table.put_chain(name, chain);
         }
+        let fixed = Fixed { config: &self.config, version, hooks };
         fixed.put(table);
-        if hosts {
-            dispatch_hosts(&ifaces, table);
-        } else {
-            Fixed::remove_hosts(table);
+        for hook in fixed.hooks.keys() {
+            dispatch_hosts(*hook, &ifaces, &self.hosts, table);
         }
     }
 }
 
-fn dispatch_hosts(ifaces: &BTreeMap<IfaceName, Arc<str>>, table: &mut Table) {
-    for (which, map) in fixed::HOST_MAPS.into_iter().enumerate() {
-        let map = Name::from(map);
-        let wanted: BTreeMap<Key, Verdict> = ifaces
-            .iter()
-            .map(|(iface, name)| {
-                let chain = host::chain_names(name)[which].clone();
-                (Key::Iface(iface.clone()), Verdict::Goto(chain))
-            })
-            .collect();
-        let there = table.sets().get(&map).map(|s| s.elements.keys().cloned().collect());
-        let there: Vec<Key> = there.unwrap_or_default();
-        for key in there.iter().filter(|k| !wanted.contains_key(*k)) {
-            table.remove_element(&map, key);
-        }
-        for (key, verdict) in wanted {
-            table.put_element(&map, key, Some(verdict));
-        }
+/// One endpoint an interface. One that has nothing to say still keeps the wildcard's away.
+fn dispatch_hosts(
+    hook: HostHook,
+    ifaces: &BTreeMap<IfaceName, Arc<str>>,
+    hosts: &BTreeMap<Arc<str>, Arc<LocalHost>>,
+    table: &mut Table,
+) {
+    let map = Name::from(hook.map());
+    let verdict = |name: &Arc<str>| {
+        if hook.concerns(&hosts[name]) { Verdict::Goto(hook.chain(name)) } else { Verdict::Return }
+    };
+    let wanted: BTreeMap<Key, Verdict> =
+        ifaces.iter().map(|(iface, name)| (Key::Iface(iface.clone()), verdict(name))).collect();
+    let there = table.sets().get(&map).map(|s| s.elements.keys().cloned().collect());
+    let there: Vec<Key> = there.unwrap_or_default();
+    for key in there.iter().filter(|k| !wanted.contains_key(*k)) {
+        table.remove_element(&map, key);
+    }
+    for (key, verdict) in wanted {
+        table.put_element(&map, key, Some(verdict));
     }
 }
 
@@ -448,7 +447,11 @@ fn render_owner(
     table: &mut Table,
 ) {
     let set_name = |id: &SetId| sets.get(&(id.clone(), version)).map(|h| h.name().clone());
-    let renderer = Renderer { config, version, set_name: &set_name };
+    let stage = match owner {
+        Owner::Policy(id) => policies.get(id).map_or(Stage::Normal, |p| p.stage),
+        Owner::Profile(_) => Stage::Normal,
+    };
+    let renderer = Renderer { config, version, stage, set_name: &set_name };
     for direction in Direction::ALL {
         let (name, rendered) = match owner {
             Owner::Policy(id) => {

@@ -1,17 +1,21 @@
 //! The parts of a table that are always there: hooks, dispatch, tunnels, NAT-outgoing.
 //!
-//! A packet's way: `raw-prerouting` checks the source of packets from pods; `filter-forward`,
+//! A packet's way: `raw-prerouting` checks the source of packets from pods and asks the untracked
+//! policy of host endpoints, as `raw-output` does; `mangle-prerouting` asks their policy before
+//! destination NAT. What these allow carries our mark, and the policy of the host endpoint that it
+//! came by is not asked again. `filter-forward`,
 //! `filter-input` and `filter-output` accept packets of established flows with their first rule and
 //! take the others through the host endpoint of the incoming interface, the source pod, the
 //! destination pod and the host endpoint of the outgoing interface. A stage returns to let the
 //! packet pass to the next one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{IpVersion, Protocol};
 
-use crate::config::{EndpointToHost, Failsafe, RulesConfig};
-use crate::host;
+use crate::config::{EndpointToHost, Failsafe, Marks, RulesConfig};
+use crate::host::{self, HostHook};
 use crate::object::{
     Base, Chain, Field, Hook, Key, Load, Match, Name, OnRefusal, Rule, SetRef, SetSpec, Side,
     Statement, Verdict, Way, state,
@@ -26,21 +30,18 @@ pub(crate) const TO_PODS: &str = "to-pods";
 pub(crate) const ALL_HOSTS: &str = "all-hosts";
 pub(crate) const ALL_POOLS: &str = "all-pools";
 pub(crate) const NAT_POOLS: &str = "nat-outgoing-pools";
-/// Dispatch maps of host endpoints: in, out, forwarded in, forwarded out.
-pub(crate) const HOST_MAPS: [&str; 4] = ["host-in", "host-out", "host-fwd-in", "host-fwd-out"];
 
 const UNKNOWN_POD: &str = "unknown-source";
 const FROM_POD: &str = "from-pod";
 const TO_POD: &str = "to-pod";
 const POD_TO_HOST: &str = "pod-to-host";
 
-/// Puts sets and chains; `wildcard` has the chain of the `*` host endpoint for each of
-/// [`HOST_MAPS`], `hosts` says whether there is any host endpoint.
+/// Puts sets and chains; `hooks` are the places where some host endpoint has a say, with the chain
+/// of the `*` host endpoint if that is one of them.
 pub(crate) struct Fixed<'a> {
     pub(crate) config: &'a RulesConfig,
     pub(crate) version: IpVersion,
-    pub(crate) hosts: bool,
-    pub(crate) wildcard: [Option<Name>; 4],
+    pub(crate) hooks: BTreeMap<HostHook, Option<Name>>,
 }
 
 fn name(text: &str) -> Name {
@@ -89,21 +90,34 @@ impl Fixed<'_> {
         let mut nat = base(Hook::Postrouting, 100, "NAT-outgoing", self.postrouting());
         nat.base = Some(Base { hook: Hook::Postrouting, priority: 100, nat: true });
         put("nat-postrouting", nat);
-        if self.config.vxlan {
-            let rules = vec![self.vxlan().then(Statement::Notrack).optional()];
-            put("raw-output", base(Hook::Output, -300, "no tracking of tunnels", rules));
+        let rules = self.raw_output();
+        if rules.is_empty() {
+            table.remove_chain(&name("raw-output"));
+        } else {
+            let chain = base(Hook::Output, -300, "before connection tracking", rules);
+            table.put_chain(name("raw-output"), chain);
+        }
+        if self.asks(HostHook::PreDnat) {
+            let chain = base(Hook::Prerouting, -150, "before destination NAT", self.pre_dnat());
+            table.put_chain(name("mangle-prerouting"), chain);
+        } else {
+            table.remove_chain(&name("mangle-prerouting"));
+        }
+        for hook in HostHook::ALL.into_iter().filter(|hook| !self.asks(*hook)) {
+            table.remove_chain(&hook.stage());
+            table.remove_set(&name(hook.map()));
         }
     }
 
-    /// Takes away what is there for host endpoints only.
-    pub(crate) fn remove_hosts(table: &mut Table) {
-        for (which, map) in HOST_MAPS.into_iter().enumerate() {
-            table.remove_chain(&host_stage_name(which));
-            table.remove_set(&name(map));
-        }
-        for chain in ["failsafe-in", "failsafe-out"] {
-            table.remove_chain(&name(chain));
-        }
+    /// Whether some host endpoint has a say there.
+    fn asks(&self, hook: HostHook) -> bool {
+        self.hooks.contains_key(&hook)
+    }
+
+    /// Whether packets that arrive may have been accepted before connection tracking or NAT: they
+    /// carry our mark.
+    fn early(&self) -> bool {
+        self.asks(HostHook::RawIn) || self.asks(HostHook::PreDnat)
     }
 
     fn sets(&self, table: &mut Table) {
@@ -116,10 +130,8 @@ impl Fixed<'_> {
         put(ALL_HOSTS, spec(&[Addr], false, false, "addresses of the cluster's nodes"));
         put(ALL_POOLS, spec(&[Addr], false, true, "all pools"));
         put(NAT_POOLS, spec(&[Addr], false, true, "pools with NAT-outgoing"));
-        if self.hosts {
-            for map in HOST_MAPS {
-                put(map, spec(&[Iface], true, false, "host endpoints"));
-            }
+        for hook in self.hooks.keys() {
+            put(hook.map(), spec(&[Iface], true, false, "host endpoints"));
         }
     }
 
@@ -134,7 +146,7 @@ impl Fixed<'_> {
     }
 
     fn prerouting(&self) -> Vec<Rule> {
-        let mut rules = Vec::new();
+        let mut rules: Vec<Rule> = self.early().then(|| self.clear()).into_iter().collect();
         if !self.config.allow_source_spoofing {
             let own =
                 named(vec![Load::Iface(Way::In), Load::Addr(Side::Source)], POD_SOURCES, false);
@@ -144,7 +156,58 @@ impl Fixed<'_> {
         if self.config.vxlan {
             rules.push(self.vxlan().then(Statement::Notrack).optional());
         }
+        if self.asks(HostHook::RawIn) {
+            rules.extend(self.own_tunnels(Side::Source));
+            rules.extend(self.host_stage(HostHook::RawIn));
+            rules.push(self.untracked());
+        }
         rules
+    }
+
+    fn raw_output(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        let asked = self.asks(HostHook::RawOut);
+        rules.extend(asked.then(|| self.clear()));
+        if self.config.vxlan {
+            rules.push(self.vxlan().then(Statement::Notrack).optional());
+        }
+        if asked {
+            rules.extend(self.own_tunnels(Side::Destination));
+            rules.extend(self.host_stage(HostHook::RawOut));
+            rules.push(self.untracked());
+        }
+        rules
+    }
+
+    /// What untracked policy allowed is not tracked, and no later policy of the host is asked.
+    fn untracked(&self) -> Rule {
+        let allowed = Rule::new().when(self.is_accepted(true)).counter();
+        allowed.then(Statement::Notrack).comment("allowed by untracked policy")
+    }
+
+    /// Whether an earlier stage of the host's policy has accepted the packet.
+    fn is_accepted(&self, set: bool) -> Match {
+        Match::Mark { mask: self.config.marks().accept, set }
+    }
+
+    /// Before destination NAT: the first packet of each flow.
+    fn pre_dnat(&self) -> Vec<Rule> {
+        let mut rules = vec![Self::established()];
+        if self.asks(HostHook::RawIn) {
+            let decided = accept().when(self.is_accepted(true));
+            rules.push(decided.comment("allowed by untracked policy"));
+        }
+        rules.extend(self.own_tunnels(Side::Source));
+        rules.extend(self.host_stage(HostHook::PreDnat));
+        rules
+    }
+
+    /// Accepts what an earlier stage has accepted.
+    fn accepted_before(&self) -> Rule {
+        let Marks { accept, pass } = self.config.marks();
+        let clear = Statement::Mark { clear: accept | pass, set: 0 };
+        let rule = Rule::new().when(self.is_accepted(true)).then(clear);
+        rule.verdict(Verdict::Accept).comment("allowed by an earlier policy")
     }
 
     fn vxlan(&self) -> Rule {
@@ -163,10 +226,14 @@ impl Fixed<'_> {
 
     fn forward(&self) -> Vec<Rule> {
         let mut rules = vec![Self::established()];
-        rules.extend(self.host_stage(2));
+        let undecided = self.early().then(|| self.is_accepted(false));
+        rules.extend(self.host_stage(HostHook::ForwardIn).map(|mut rule| {
+            rule.when.extend(undecided);
+            rule
+        }));
         rules.extend(self.pods(Way::In, &Verdict::Jump(name(FROM_POD))));
         rules.extend(self.pods(Way::Out, &Verdict::Jump(name(TO_POD))));
-        rules.extend(self.host_stage(3));
+        rules.extend(self.host_stage(HostHook::ForwardOut));
         rules.push(self.clear());
         rules
     }
@@ -174,8 +241,9 @@ impl Fixed<'_> {
     fn input(&self) -> Vec<Rule> {
         let mut rules = vec![Self::established()];
         rules.extend(self.pods(Way::In, &Verdict::Goto(name(POD_TO_HOST))));
+        rules.extend(self.early().then(|| self.accepted_before()));
         rules.extend(self.tunnels(Side::Source));
-        rules.extend(self.host_stage(0));
+        rules.extend(self.host_stage(HostHook::In));
         rules.push(self.clear());
         rules
     }
@@ -184,10 +252,11 @@ impl Fixed<'_> {
         let mut rules = vec![Self::established()];
         let to_pods = self.pods(Way::Out, &Verdict::Accept).into_iter();
         rules.extend(to_pods.map(|r| r.comment("this host reaches its own pods")));
-        if self.hosts {
+        rules.extend(self.asks(HostHook::RawOut).then(|| self.accepted_before()));
+        if self.asks(HostHook::Out) {
             rules.extend(self.tunnels(Side::Destination));
         }
-        rules.extend(self.host_stage(1));
+        rules.extend(self.host_stage(HostHook::Out));
         rules.push(self.clear());
         rules
     }
@@ -200,33 +269,40 @@ impl Fixed<'_> {
         Rule::new().when(set).then(Statement::Mark { clear: ours, set: 0 })
     }
 
-    /// Tunnel packets between nodes of the cluster pass; from others they end here.
-    fn tunnels(&self, far: Side) -> Vec<Rule> {
-        let kinds = [
-            (self.config.vxlan, self.vxlan(), "VXLAN"),
-            (
-                self.config.ipip && self.version == IpVersion::V4,
-                Rule::new().when(proto(Protocol(4))),
-                "IPIP",
-            ),
-        ];
-        let mut rules = Vec::new();
-        for (_, tunnel, what) in kinds.into_iter().filter(|(enabled, ..)| *enabled) {
+    /// The kinds of tunnel that are in use, and their packets.
+    fn tunnel_kinds(&self) -> impl Iterator<Item = (Rule, &'static str)> {
+        let ipip = self.config.ipip && self.version == IpVersion::V4;
+        let vxlan = self.config.vxlan.then(|| (self.vxlan(), "VXLAN"));
+        let ipip = ipip.then(|| (Rule::new().when(proto(Protocol(4))), "IPIP"));
+        vxlan.into_iter().chain(ipip)
+    }
+
+    /// Tunnel packets between nodes of the cluster pass.
+    fn own_tunnels(&self, far: Side) -> Vec<Rule> {
+        let own = |(tunnel, what): (Rule, &str)| {
             let hosts = named(vec![Load::Addr(far)], ALL_HOSTS, false);
-            let own = tunnel.clone().when(hosts).verdict(Verdict::Accept);
-            rules.push(own.comment(format!("{what} between nodes")));
-            if far == Side::Source {
+            let rule = tunnel.when(hosts).verdict(Verdict::Accept);
+            rule.comment(format!("{what} between nodes"))
+        };
+        self.tunnel_kinds().map(own).collect()
+    }
+
+    /// As [`Self::own_tunnels`]; and tunnel packets from others end here.
+    fn tunnels(&self, far: Side) -> Vec<Rule> {
+        let mut rules = self.own_tunnels(far);
+        if far == Side::Source {
+            rules.extend(self.tunnel_kinds().map(|(tunnel, what)| {
                 let local =
                     Match::Local { side: Side::Destination, on_out_iface: false, not: false };
                 let foreign = tunnel.when(local).counter().verdict(Verdict::Drop);
-                rules.push(foreign.comment(format!("{what} from outside the cluster")));
-            }
+                foreign.comment(format!("{what} from outside the cluster"))
+            }));
         }
         rules
     }
 
-    fn host_stage(&self, which: usize) -> Option<Rule> {
-        self.hosts.then(|| Rule::new().verdict(Verdict::Jump(host_stage_name(which))))
+    fn host_stage(&self, hook: HostHook) -> Option<Rule> {
+        self.asks(hook).then(|| Rule::new().verdict(Verdict::Jump(hook.stage())))
     }
 
     fn dispatch(&self, table: &mut Table) {
@@ -246,56 +322,60 @@ impl Fixed<'_> {
         let chain =
             Chain::regular("packets with another source than the pod's", self.unknown_source());
         table.put_chain(name(UNKNOWN_POD), chain);
-        if self.hosts {
-            for (which, map) in HOST_MAPS.into_iter().enumerate() {
-                let what = if which.is_multiple_of(2) { &way_in } else { &way_out };
-                let chain = self.host_dispatch(which, vmap(what, map), what);
-                table.put_chain(host_stage_name(which), chain);
-            }
-            let lists = [
-                ("failsafe-in", Side::Source, &self.config.failsafe_inbound),
-                ("failsafe-out", Side::Destination, &self.config.failsafe_outbound),
-            ];
-            for (n, far, list) in lists {
-                let chain = Chain::regular("ports that stay open", self.failsafe(far, list));
+        for (hook, wildcard) in &self.hooks {
+            table.put_chain(hook.stage(), self.host_dispatch(*hook, wildcard.as_ref()));
+        }
+        for (n, own, answers) in self.failsafe_chains() {
+            if self.hooks.keys().any(|hook| hook.failsafe() == Some(n)) {
+                let rules = self.failsafe(own, answers);
+                let chain = Chain::regular("ports that stay open", rules);
                 table.put_chain(name(n), chain);
+            } else {
+                table.remove_chain(&name(n));
             }
         }
     }
 
+    /// Name, far end with ports of that end's counterpart, and the same for answers.
+    fn failsafe_chains(&self) -> [(&'static str, Ports<'_>, Option<Ports<'_>>); 4] {
+        let inbound = |port| Ports { far: Side::Source, port, list: &self.config.failsafe_inbound };
+        let outbound =
+            |port| Ports { far: Side::Destination, port, list: &self.config.failsafe_outbound };
+        let to = Side::Destination;
+        // An answer comes from the port.
+        let answered = Ports { far: Side::Source, ..outbound(Side::Source) };
+        let answering = Ports { far: Side::Destination, ..inbound(Side::Source) };
+        [
+            (host::FAILSAFE_IN, inbound(to), None),
+            (host::FAILSAFE_OUT, outbound(to), None),
+            (host::FAILSAFE_RAW_IN, inbound(to), Some(answered)),
+            (host::FAILSAFE_RAW_OUT, outbound(to), Some(answering)),
+        ]
+    }
+
     /// By name, else the wildcard's, which is no endpoint of the loopback, and one of workloads'
     /// interfaces only where they carry what passes through the host.
-    fn host_dispatch(&self, which: usize, by_name: Rule, what: &[Load]) -> Chain {
-        let way = if which.is_multiple_of(2) { Way::In } else { Way::Out };
-        let mut rules = vec![by_name];
-        debug_assert_eq!(what, [Load::Iface(way)]);
-        if let Some(chain) = &self.wildcard[which] {
-            if !host::is_forward(which) {
-                rules.extend(self.pods(way, &Verdict::Return));
+    fn host_dispatch(&self, hook: HostHook, wildcard: Option<&Name>) -> Chain {
+        let (what, map) = (vec![Load::Iface(hook.way())], name(hook.map()));
+        let mut rules = vec![Rule::new().then(Statement::VerdictMap { what, map })];
+        if let Some(chain) = wildcard {
+            if !hook.sees_pods() {
+                rules.extend(self.pods(hook.way(), &Verdict::Return));
             }
-            rules.push(Rule::new().when(iface(way, "lo")).verdict(Verdict::Return));
+            rules.push(Rule::new().when(iface(hook.way(), "lo")).verdict(Verdict::Return));
             rules.push(Rule::new().verdict(Verdict::Goto(chain.clone())));
         }
         Chain::regular("host endpoints by interface", rules)
     }
 
-    fn failsafe(&self, far: Side, list: &[Failsafe]) -> Vec<Rule> {
-        let mine = |f: &&Failsafe| f.net.is_none_or(|n| IpVersion::of_net(&n) == self.version);
-        let rule = |f: &Failsafe| {
-            let (side, min, max) = (Side::Destination, f.port, f.port);
-            let port = Match::Ports { side, min, max, not: false };
-            let rule = accept().when(proto(f.protocol)).when(port);
-            match f.net {
-                Some(net) => rule.when(Match::Net { side: far, net, not: false }),
-                None => rule,
-            }
-        };
+    fn failsafe(&self, own: Ports<'_>, answers: Option<Ports<'_>>) -> Vec<Rule> {
         // Without neighbour discovery no IPv6 packet leaves the host, and no failsafe port is safe.
         let discovery = (133..=136).filter(|_| self.version == IpVersion::V6).map(|kind| {
             let icmp = Match::Icmp { kind, code: None, not: false };
             accept().when(proto(Protocol::ICMPV6)).when(icmp)
         });
-        discovery.chain(list.iter().filter(mine).map(rule)).collect()
+        let ports = [Some(own), answers].into_iter().flatten();
+        discovery.chain(ports.flat_map(|ports| ports.rules(self.version))).collect()
     }
 
     /// Pods may not open tunnels by themselves.
@@ -391,8 +471,27 @@ impl Fixed<'_> {
     }
 }
 
-fn host_stage_name(which: usize) -> Name {
-    format!("{}-hook", HOST_MAPS[which]).into()
+/// Failsafe ports as conditions: of which side the port is, and which side the far end is.
+#[derive(Clone, Copy)]
+struct Ports<'a> {
+    far: Side,
+    port: Side,
+    list: &'a [Failsafe],
+}
+
+impl Ports<'_> {
+    fn rules(self, version: IpVersion) -> impl Iterator<Item = Rule> {
+        let Self { far, port: side, list } = self;
+        let mine = move |f: &&Failsafe| f.net.is_none_or(|n| IpVersion::of_net(&n) == version);
+        list.iter().filter(mine).map(move |f| {
+            let port = Match::Ports { side, min: f.port, max: f.port, not: false };
+            let rule = accept().when(proto(f.protocol)).when(port);
+            match f.net {
+                Some(net) => rule.when(Match::Net { side: far, net, not: false }),
+                None => rule,
+            }
+        })
+    }
 }
 
 /// A pod's extra source prefixes.

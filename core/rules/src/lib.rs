@@ -16,8 +16,7 @@
 //! * Every rule decides in few steps for packets of established flows: they meet the source check
 //!   and one connection-tracking rule.
 //!
-//! Deliberately absent: netlink (`edge/nft` has it), policies before destination NAT and before
-//! connection tracking (carried in the outputs, rendered with the host-policy work).
+//! Deliberately absent: netlink (`edge/nft` has it), layer 7, staged policies (never programmed).
 //!
 //! Start reading at [`object`], then [`Rules`], then `fixed` for the packet's way and `group` and
 //! `endpoint` for how tiers become rules.

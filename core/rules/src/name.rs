@@ -90,11 +90,8 @@ pub(crate) fn extra_sources(iface: &IfaceName) -> Name {
     readable("src-", iface.as_str())
 }
 
-/// Chain of a host endpoint's policy: for packets that end at or start from the host, or, if
-/// `forward`, pass through it.
-pub(crate) fn host(direction: Direction, forward: bool, name: &Arc<str>) -> Name {
-    let prefix =
-        if forward { direction.choose("fhfw-", "thfw-") } else { direction.choose("fh-", "th-") };
+/// Chain of a host endpoint's policy; `prefix` says where.
+pub(crate) fn host(prefix: &str, name: &Arc<str>) -> Name {
     readable(prefix, name)
 }
 

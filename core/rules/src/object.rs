@@ -300,7 +300,7 @@ pub enum Hook {
 pub struct Base {
     /// The hook.
     pub hook: Hook,
-    /// Order within the hook, lowest first: -300 raw, 0 filter, 100 source NAT.
+    /// Order within the hook, lowest first: -300 raw, -150 mangle, 0 filter, 100 source NAT.
     pub priority: i32,
     /// It is of type `nat`: consulted for the first packet of a flow.
     pub nat: bool,

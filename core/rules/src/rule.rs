@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::output::{CalcMatch, CalcRule, SetId};
-use model::policy::{Action, IpVersion, Protocol};
+use model::policy::{Action, IpVersion, Protocol, Stage};
 
 use crate::config::{DenyAction, Marks, RulesConfig};
 use crate::object::{Key, Load, Match, Name, Rule, SetRef, Side, Statement, Verdict};
@@ -21,6 +21,8 @@ pub(crate) struct Origin<'a> {
 pub(crate) struct Renderer<'a> {
     pub(crate) config: &'a RulesConfig,
     pub(crate) version: IpVersion,
+    /// Where the policy acts.
+    pub(crate) stage: Stage,
     /// Name of a calculated set in this family's table.
     pub(crate) set_name: &'a dyn Fn(&SetId) -> Option<Name>,
 }
@@ -60,12 +62,20 @@ impl Renderer<'_> {
         match action {
             Action::Allow => vec![Statement::Counter, mark(accept), back],
             Action::Pass => vec![Statement::Counter, mark(pass), back],
-            Action::Deny => vec![Statement::Counter, deny(self.config)],
+            Action::Deny => vec![Statement::Counter, self.deny()],
             Action::Log => {
                 let limit = self.config.log_limit.map(Statement::Limit);
                 let log = Statement::Log(log_prefix(&self.config.log_prefix, origin));
                 [Statement::Counter].into_iter().chain(limit).chain([log]).collect()
             }
+        }
+    }
+
+    /// Not every kernel can answer before it knows where a packet goes.
+    fn deny(&self) -> Statement {
+        match self.stage {
+            Stage::Normal => deny(self.config),
+            Stage::PreDnat | Stage::Untracked => Statement::Verdict(Verdict::Drop),
         }
     }
 

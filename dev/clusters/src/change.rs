@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::policy::{NetworkSetId, Tier};
+use model::policy::{NetworkSetId, Stage, Tier};
 use model::{Action, Policy, Update};
 use policy::View;
 
@@ -86,7 +86,7 @@ fn edit_policy(view: &View, d: &mut Dice) -> Update {
         4 => edited.order = Some(d.roll(3) as f64),
         _ => {
             edited.applies_ingress = !edited.applies_ingress;
-            edited.apply_on_forward = !edited.apply_on_forward;
+            edited.apply_on_forward = !edited.apply_on_forward || edited.stage != Stage::Normal;
         }
     }
     put(Arc::new(edited))

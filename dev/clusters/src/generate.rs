@@ -11,10 +11,11 @@ use model::{
     WorkloadEndpoint, WorkloadId,
 };
 use policy::{Failsafe, NodeView, View};
+use selector::Selector;
 
 use crate::dice::Dice;
 use crate::layout::{self, INTERFACES, NODES, PODS};
-use crate::rules::{PORTS, labels, named_ports, net, nets, rules, selector, service};
+use crate::rules::{PORTS, SOURCE_PORTS, labels, named_ports, net, nets, rules, selector, service};
 
 pub(crate) fn workload(d: &mut Dice, pod: u16) -> Arc<WorkloadEndpoint> {
     let mut addresses = layout::pod_addresses(pod);
@@ -40,8 +41,21 @@ pub(crate) fn workload(d: &mut Dice, pod: u16) -> Arc<WorkloadEndpoint> {
     })
 }
 
+/// Such policies are about hosts, so that few that select none are worth it.
+fn host_selector(d: &mut Dice) -> Selector {
+    if d.one_in(3) { selector(d) } else { Selector::parse("kind == 'host'").expect("a literal") }
+}
+
 pub(crate) fn policy(d: &mut Dice, n: u64) -> Arc<Policy> {
     let directions = d.roll(4);
+    let stage = match d.roll(6) {
+        0 => Stage::PreDnat,
+        1 => Stage::Untracked,
+        _ => Stage::Normal,
+    };
+    // Before destination NAT there is no egress.
+    let pre_dnat = stage == Stage::PreDnat;
+    let rules_of = |d: &mut Dice, none: bool| if none { Vec::new() } else { rules(d) };
     Arc::new(Policy {
         id: PolicyId {
             name: format!("p{n}").into(),
@@ -50,13 +64,13 @@ pub(crate) fn policy(d: &mut Dice, n: u64) -> Arc<Policy> {
         },
         tier: d.pick(&["first", "default", "default", "last"]).into(),
         order: (!d.one_in(4)).then(|| d.roll(3) as f64),
-        selector: selector(d),
-        applies_ingress: directions != 1,
-        applies_egress: directions != 0,
+        selector: if stage == Stage::Normal { selector(d) } else { host_selector(d) },
+        applies_ingress: directions != 1 || pre_dnat,
+        applies_egress: directions != 0 && !pre_dnat,
         ingress: rules(d),
-        egress: rules(d),
-        stage: Stage::Normal,
-        apply_on_forward: d.one_in(4),
+        egress: rules_of(d, pre_dnat),
+        stage,
+        apply_on_forward: stage != Stage::Normal || d.one_in(4),
         staged: d.one_in(12),
         everywhere: d.one_in(8),
     })
@@ -104,7 +118,9 @@ pub(crate) fn host(d: &mut Dice, n: u64) -> Arc<HostEndpoint> {
 fn failsafe(d: &mut Dice) -> Failsafe {
     let net = d.one_in(3).then(|| net(d));
     let protocol = d.pick(&[Protocol::TCP, Protocol::UDP, Protocol::SCTP]);
-    Failsafe { protocol, port: d.pick(&PORTS), net }
+    // The others are ports of answers.
+    let port = if d.one_in(4) { d.pick(&SOURCE_PORTS) } else { d.pick(&PORTS) };
+    Failsafe { protocol, port, net }
 }
 
 fn backend(d: &mut Dice) -> Backend {

@@ -9,8 +9,8 @@
 //! no packet is the reverse of another one (source ports and destination ports are different
 //! numbers), so that connection tracking never takes one for the answer to another.
 //!
-//! Deliberately absent: the calculation and the data plane (the tests bring them), and policies
-//! before destination NAT or connection tracking.
+//! Deliberately absent: the calculation and the data plane (the tests bring them), and destination
+//! NAT itself (policy before it sees the packets that no one translates).
 //!
 //! Start reading at [`cluster`], then [`sample`], then [`changes`].
 #![expect(clippy::missing_panics_doc, reason = "literals parse; a test kit may panic")]

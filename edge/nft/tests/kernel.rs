@@ -64,6 +64,12 @@ fn golden_hosts_and_pools() {
 }
 
 #[test]
+fn golden_before_tracking_and_nat() {
+    let config = RulesConfig { deny: DenyAction::Reject, ..RulesConfig::default() };
+    golden_with("early.nft", config, &Scenario::early_hosts().outputs());
+}
+
+#[test]
 fn golden_other_configuration() {
     let config = RulesConfig {
         deny: DenyAction::Reject,

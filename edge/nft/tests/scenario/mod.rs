@@ -61,6 +61,21 @@ pub(crate) fn policy(name: &str, ingress: Vec<CalcRule>, egress: Vec<CalcRule>) 
     }))
 }
 
+/// As [`policy`], before connection tracking or destination NAT.
+pub(crate) fn early(stage: Stage, name: &str, rules: [Vec<CalcRule>; 2]) -> Output {
+    let [ingress, egress] = rules;
+    let (id, tier) = (policy_id(name), "default".into());
+    Output::Policy(Arc::new(CalcPolicy { id, tier, stage, staged: false, ingress, egress }))
+}
+
+/// A rule about TCP to a port.
+pub(crate) fn to_port(action: Action, port: u16) -> CalcRule {
+    let mut r = rule(action);
+    r.protocol = Some(Protocol::TCP);
+    r.destination.ports = vec![(port, port)];
+    r
+}
+
 pub(crate) fn profile(name: &str, rules: Vec<CalcRule>) -> Output {
     let (ingress, egress) = (rules.clone(), rules);
     Output::Profile(Arc::new(CalcProfile { name: name.into(), ingress, egress }))
@@ -214,6 +229,25 @@ impl Scenario {
             Output::Set("n:http".into(), SetKind::IpPort, tuples.clone()),
             Output::Set("svc:x".into(), SetKind::IpPort, tuples),
             policy("all-fields", rules, vec![]),
+        ])
+    }
+
+    /// Policy before connection tracking and before destination NAT.
+    pub(crate) fn early_hosts() -> Self {
+        let mut answer = to_port(Action::Allow, 53);
+        std::mem::swap(&mut answer.source.ports, &mut answer.destination.ports);
+        let mut named = host("named", HostTarget::Iface("eth0".parse().unwrap()));
+        named.untracked = vec![tier("default", &["dns"], &["dns"])];
+        let mut wildcard = host("every", HostTarget::All);
+        wildcard.pre_dnat = vec![tier("default", &["node-ports"], &[])];
+        let node_ports = vec![to_port(Action::Allow, 30080), rule(Action::Deny)];
+        let dns = [vec![to_port(Action::Allow, 53)], vec![answer]];
+        Self(vec![
+            early(Stage::Untracked, "dns", dns),
+            early(Stage::PreDnat, "node-ports", [node_ports, vec![]]),
+            Output::Host(Arc::new(named)),
+            Output::Host(Arc::new(wildcard)),
+            Output::HostAddresses("n2".into(), vec!["172.18.0.2".parse().unwrap()]),
         ])
     }
 

@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use clusters::Dice;
 use judge::{Agent, Difference, compare, expected};
-use policy::Packet;
+use model::policy::Stage;
+use policy::{Packet, View};
 use world::World;
 
 const CLUSTERS: u64 = 250;
@@ -40,25 +41,28 @@ fn the_kernel_does_what_the_policy_says() {
     let started = Instant::now();
     let (first, clusters) = (setting("SEED", 1), setting("CLUSTERS", CLUSTERS));
     let mut world = World::new();
-    let (mut asked, mut allowed) = (0, 0);
+    let (mut asked, mut allowed, mut early) = (0, 0, 0);
     for seed in first..first + clusters {
-        let [a, b] = one_cluster(&mut world, seed);
+        let [a, b, c] = one_cluster(&mut world, seed);
         asked += a;
         allowed += b;
+        early += c;
     }
     let seconds = started.elapsed().as_secs_f64();
     println!("{clusters} clusters, {asked} packets ({allowed} allowed), {seconds:.1} s");
     assert!(asked > 100 * clusters as usize, "most packets have an answer: {asked}");
     assert!(allowed * 20 > asked && allowed * 20 < asked * 19, "both answers: {allowed}/{asked}");
+    assert!(early * 500 > asked, "policy before tracking and NAT decides now and then: {early}");
 }
 
-/// Packets asked about, and how many of them passed.
-fn one_cluster(world: &mut World, seed: u64) -> [usize; 2] {
+/// Packets asked about, how many of them passed, and about how many policy before connection tracking
+/// or destination NAT decided.
+fn one_cluster(world: &mut World, seed: u64) -> [usize; 3] {
     let mut dice = Dice::new(seed);
     let mut view = clusters::cluster(&mut dice);
     let mut agent = Agent::new(&world.node, &view);
     agent.feed(clusters::updates(&view, &mut dice), &mut dice);
-    let mut sum = [0, 0];
+    let mut sum = [0, 0, 0];
     for step in 0..=CHANGES {
         if step > 0 {
             let changes = clusters::changes(&mut view, &mut dice);
@@ -72,6 +76,7 @@ fn one_cluster(world: &mut World, seed: u64) -> [usize; 2] {
             Ok(passed) => {
                 sum[0] += packets.len();
                 sum[1] += passed;
+                sum[2] += packets.iter().filter(|p| is_early(&view, p)).count();
             }
             Err(difference) => {
                 let Difference { packet, decision, got } = *difference;
@@ -88,4 +93,8 @@ fn one_cluster(world: &mut World, seed: u64) -> [usize; 2] {
         listing::is_understood_by_nft(&world.node.run(listing::ours));
     }
     sum
+}
+
+fn is_early(view: &View, packet: &Packet) -> bool {
+    policy::evaluate(view, packet).steps.iter().any(|s| s.stage != Stage::Normal)
 }
