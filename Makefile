@@ -27,7 +27,7 @@ demo: build
 # The property tests start from a fixed seed: a red test means that the change broke something, never
 # that the dice fell otherwise. `make soak` throws them anew.
 test: setup
-	PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1} $(CARGO) test --release --locked --workspace
+	PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1} $(CARGO) test --release --locked --no-fail-fast --workspace
 
 lint: setup
 	$(CARGO) fmt --all --check
@@ -35,7 +35,9 @@ lint: setup
 	dev/deny.sh
 
 bench: build
+	@dev/setup.sh valgrind:valgrind
 	$(CARGO) bench --locked --workspace
+	bench/instructions.sh
 
 # The property tests of everything that needs no kernel, from new seeds, twenty times; then the kernel's
 # verdicts against the specification's, on many random clusters.

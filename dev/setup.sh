@@ -2,6 +2,7 @@
 # Makes a machine ready to build, demonstrate and test: Debian packages, compilers (checked, not installed), kubectl.
 #
 # Quick when nothing is missing. As root on Debian it installs what is; elsewhere it lists it and fails.
+# Arguments name further packages, as the lines of `needed` do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,6 +12,7 @@ needed=(
   git:git
   ip:iproute2           # tests look at the kernel with other eyes than ours
   nft:nftables          # likewise
+  "$@"
 )
 rust_wanted=1.95
 go_wanted=1.25
