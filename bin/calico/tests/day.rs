@@ -141,6 +141,10 @@ fn exec_and_logs(s: &Sandbox) {
     assert_ne!(said.code, 0);
     let mut cat = s.command("exec shop/web -- cat");
     assert_eq!(Said::of(&mut cat, "in").out, "in", "stdin is passed through");
+    let said = s.exec("node:k8s-node-2", &["calicoctl", "node", "status"]).done().unwrap();
+    assert!(said.contains("k8s-node-2") && said.contains("connected"), "{said}");
+    let rules = s.exec("node:k8s-node-2", &["nft", "list", "ruleset"]).done().unwrap();
+    assert!(rules.contains("table ip calico"), "{rules}");
     assert!(s.run("logs k8s-node-2").contains("k8s-node-2"));
 }
 

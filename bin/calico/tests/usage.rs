@@ -34,13 +34,14 @@ fn wrong_usage_and_nothing_up() {
         ("up --encap gre", 2, "[possible values: vxlan, none]"),
         ("up now", 2, "unexpected argument 'now'"),
         ("", 2, "Usage"),
-        ("exec", 2, "<POD>"),
+        ("exec", 2, "<POD|node:NAME>"),
         ("exec web", 2, "<COMMAND>"),
         ("logs", 2, "<NODE>"),
         ("probe --port 0", 2, "0 is not in 1..=65535"),
         ("probe --port 65536", 2, "65536 is not in 1..=65535"),
         ("probe --port http", 2, "invalid digit"),
         ("probe --protocol gre", 2, "[possible values: tcp, udp, sctp, icmp]"),
+        ("up --timeout 0", 2, "0 is not in 1..=3600"),
         ("status -o yaml", 2, "[possible values: table, json]"),
         ("status", 1, "start one with `calico sandbox up`"),
         ("kubeconfig", 1, "start one with `calico sandbox up`"),
@@ -66,6 +67,7 @@ fn unknown_pods_and_nodes() {
     for (words, part) in [
         ("exec nobody -- true", "no pod default/nobody"),
         ("exec shop/nobody -- true", "no pod shop/nobody"),
+        ("exec node:k8s-node-9 -- true", "there are k8s-node-1"),
         ("logs k8s-node-9", "there are k8s-node-1"),
         ("probe --from nobody", "no pod default/nobody"),
         ("probe --to a/nobody", "no pod a/nobody"),
@@ -75,6 +77,57 @@ fn unknown_pods_and_nodes() {
     }
     assert_eq!(s.ask("probe -o json").out, "", "no pods, no pairs");
     s.down(&before);
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap_or_else(|e| panic!("{signal} to {pid}: {e}"));
+}
+
+#[test]
+fn one_command_at_a_time_makes_or_unmakes_it() {
+    let s = Sandbox::new();
+    let before = s.traces();
+    let mut up = s.command("up --nodes 1");
+    let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    s.wait_process(&[" supervise "], None);
+    signal(up.id() as i32, Signal::SIGSTOP);
+    for words in ["up", "down", "resume"] {
+        refused(&s.ask(words), 1, "is being started or stopped by another command");
+    }
+    signal(up.id() as i32, Signal::SIGCONT);
+    assert!(up.wait().unwrap().success(), "the others have not disturbed it");
+    s.down(&before);
+}
+
+#[test]
+fn resume_ends_when_something_never_answers() {
+    let s = Sandbox::up("--nodes 1");
+    for (who, part) in [
+        (s.agent("k8s-node-1"), "k8s-node-1: its agent does not answer"),
+        (s.wait_process(&["calico", " api "], None), "the API does not answer"),
+    ] {
+        signal(who, Signal::SIGSTOP);
+        let said = s.ask("resume --timeout 1");
+        signal(who, Signal::SIGCONT);
+        refused(&said, 1, part);
+        assert!(said.err.contains("(--timeout)"), "{}", said.err);
+        s.run("resume");
+    }
+}
+
+#[test]
+fn a_probe_tells_of_pods_that_it_leaves_out() {
+    let s = Sandbox::up("--nodes 1");
+    assert!(s.ask("probe").err.contains("a probe needs two pods"));
+    signal(s.agent("k8s-node-1"), Signal::SIGSTOP);
+    s.kubectl("run late --image=any", "");
+    let said = s.ask("probe");
+    signal(s.agent("k8s-node-1"), Signal::SIGCONT);
+    assert!(said.err.contains("not running yet, so not probed: default/late"), "{}", said.err);
+    s.pods_ready();
+    s.kubectl("run other --image=any", "");
+    s.pods_ready();
+    assert_eq!(s.ask("probe").err, "");
 }
 
 #[test]

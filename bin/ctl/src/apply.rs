@@ -1,12 +1,11 @@
 //! `apply`, `create`, `replace`, `delete`.
 //!
-//! Three steps, so that nothing is half applied: everything is read and checked; what exists
-//! already is fetched, and what it forbids is told; several objects are shown to the server without
-//! being kept; only then is anything written.
+//! Input that is wrong changes nothing: everything is read and checked, also against what exists
+//! already, and several objects are shown to the server without being kept; only then is anything
+//! written. What the cluster's state forbids (an object exists, its namespace does not) is the
+//! affair of one object: the others go on, and each failure is named.
 
-use std::collections::HashMap;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use api::{Kind, Source};
 use http::Method;
 use serde_json::{Value, json};
@@ -65,6 +64,8 @@ struct Change {
     namespace: Option<String>,
     name: String,
     live: Option<Value>,
+    /// Why it cannot be written, as things are.
+    refused: Option<String>,
 }
 
 impl Change {
@@ -86,25 +87,16 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
         let default = args.namespace.as_deref().unwrap_or(&cluster.namespace).to_owned();
         let mut changes =
             all.into_iter().map(|l| change(l, &default)).collect::<Result<Vec<_>>>()?;
-        let mut objections = Vec::new();
-        for change in &mut changes {
+        for change in changes.iter_mut().filter(|c| c.refused.is_none()) {
             change.live = fetch(&cluster, change.kind, change.namespace.as_deref(), &change.name)
                 .await
                 .with_context(|| change.place.clone())?;
-            objections.extend(object_to(change, mode, args.skip_exists));
+            change.refused = refusal(change, mode, args.skip_exists);
         }
-        objections.extend(told_twice(&changes, mode));
         if args.skip_exists {
             changes.retain(|c| c.live.is_none());
         }
-        if objections.is_empty() && changes.len() > 1 {
-            // One by itself is refused or not, but several must not be half accepted.
-            for change in &changes {
-                if let Err(error) = send(&cluster, change, mode, Earnest::Rehearsal).await {
-                    objections.push(format!("{}: {error:#}", change.place));
-                }
-            }
-        }
+        let objections = objections(&cluster, &changes, mode).await;
         if !objections.is_empty() {
             for objection in &objections {
                 print::complain(objection);
@@ -123,13 +115,14 @@ fn change(loaded: Loaded, default_namespace: &str) -> Result<Change> {
     let (Some(kind), Some(mut object)) = (loaded.kind, loaded.object) else {
         bail!("{place}: cannot be read");
     };
-    if matches!(kind.source, Source::Pod | Source::Namespace) {
-        bail!(
-            "{place}: a {} follows from other objects and cannot be written (change the {} instead)",
-            kind.kind,
-            if kind.source == Source::Pod { "Pod" } else { "Namespace or ServiceAccount" },
-        );
-    }
+    let refused = matches!(kind.source, Source::Pod | Source::Namespace).then(|| {
+        let instead =
+            if kind.source == Source::Pod { "Pod" } else { "Namespace or ServiceAccount" };
+        format!(
+            "a {} follows from other objects and cannot be written (change the {instead} instead)",
+            kind.kind
+        )
+    });
     let mut namespace = None;
     if kind.namespaced {
         let given = object.pointer("/metadata/namespace").and_then(Value::as_str);
@@ -140,7 +133,7 @@ fn change(loaded: Loaded, default_namespace: &str) -> Result<Change> {
     if kind.source == Source::Stored {
         kind.default(&mut object);
     }
-    Ok(Change { place, kind, object, namespace, name, live: None })
+    Ok(Change { place, kind, object, namespace, name, live: None, refused })
 }
 
 async fn fetch(
@@ -152,44 +145,53 @@ async fn fetch(
     cluster.send(Method::GET, &path(kind, namespace, Some(name)), None).await
 }
 
-/// What speaks against a change, given what exists.
-fn object_to(change: &Change, mode: Mode, skip_exists: bool) -> Vec<String> {
-    let Change { place, live, .. } = change;
-    match (mode, live) {
-        (Mode::Create, Some(_)) if !skip_exists => vec![format!("{place}: exists already")],
-        (Mode::Replace, None) => vec![format!("{place}: does not exist")],
-        (Mode::Apply | Mode::Replace, Some(live)) if change.kind.source != Source::Node => {
-            let errors = change.kind.validate(&change.object, Some(live));
-            errors.into_iter().map(|e| format!("{place}: {e}")).collect()
-        }
-        _ => Vec::new(),
+/// Why an object cannot be written, given what exists.
+fn refusal(change: &Change, mode: Mode, skip_exists: bool) -> Option<String> {
+    match (mode, &change.live) {
+        (Mode::Create, Some(_)) if !skip_exists => Some("exists already".to_owned()),
+        (Mode::Replace, None) => Some("does not exist".to_owned()),
+        _ => None,
     }
 }
 
-/// Objects that can be created only once, given more than once.
-fn told_twice(changes: &[Change], mode: Mode) -> Vec<String> {
-    if mode != Mode::Create {
-        return Vec::new();
-    }
-    let mut first: HashMap<String, &str> = HashMap::new();
+/// What is wrong with the objects themselves.
+async fn objections(cluster: &Cluster, changes: &[Change], mode: Mode) -> Vec<String> {
     let mut objections = Vec::new();
-    for change in changes {
-        let key = path(change.kind, change.namespace.as_deref(), Some(&change.name));
-        match first.get(&key) {
-            Some(earlier) => {
-                objections.push(format!("{}: stands in {earlier} already", change.place));
+    let wanted = || changes.iter().filter(|c| c.refused.is_none());
+    for change in wanted().filter(|c| c.kind.source != Source::Node && mode != Mode::Create) {
+        if let Some(live) = &change.live {
+            let errors = change.kind.validate(&change.object, Some(live));
+            objections.extend(errors.into_iter().map(|e| format!("{}: {e}", change.place)));
+        }
+    }
+    if objections.is_empty() && wanted().count() > 1 {
+        // One by itself is refused or not, but several must not be half accepted.
+        for change in wanted() {
+            match send(cluster, change, mode, Earnest::Rehearsal).await {
+                Err(error) if is_bad_input(&error) => {
+                    objections.push(format!("{}: {error:#}", change.place));
+                }
+                _ => (),
             }
-            None => drop(first.insert(key, &change.place)),
         }
     }
     objections
+}
+
+/// Whether the server has refused the object for what it says.
+fn is_bad_input(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|r| matches!(r.code, 400 | 413 | 415 | 422))
 }
 
 async fn send_all(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<Outcome> {
     let mut out = Out::new();
     let mut good = 0;
     for change in changes {
-        match send(cluster, change, mode, Earnest::Real).await {
+        let sent = match &change.refused {
+            Some(why) => Err(anyhow!("{why}")),
+            None => send(cluster, change, mode, Earnest::Real).await,
+        };
+        match sent {
             Ok(what) => {
                 good += 1;
                 out.line(&format!("{} {what}", change.label()))?;
@@ -357,12 +359,6 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
             }
         }
     }
-    if let Some((kind, ..)) = targets
-        .iter()
-        .find(|t| matches!(t.0.source, Source::Pod | Source::Namespace | Source::Node))
-    {
-        bail!("a {} follows from other objects and cannot be deleted here", kind.kind);
-    }
     wait(async {
         let cluster = Cluster::connect(access).await?;
         let mut out = Out::new();
@@ -372,6 +368,13 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
             let at = path(kind, namespace.as_deref(), Some(name));
             let slash = namespace.filter(|_| kind.namespaced).map(|n| format!("{n}/"));
             let label = format!("{} {}{name}", kind.kind, slash.unwrap_or_default());
+            if matches!(kind.source, Source::Pod | Source::Namespace | Source::Node) {
+                print::complain(&format!(
+                    "{label}: a {} follows from other objects and cannot be deleted here",
+                    kind.kind
+                ));
+                continue;
+            }
             match cluster.send(Method::DELETE, &at, None).await {
                 Ok(Some(_)) => {
                     good += 1;

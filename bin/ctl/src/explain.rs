@@ -251,6 +251,9 @@ pub(crate) fn matrix(access: &Access, args: &MatrixArgs) -> Result<Outcome> {
                 table.row([format!("{} {pod}", i + 1)].into_iter().chain(cells));
             }
             out.table(&table)?;
+            if matrix.pods.is_empty() {
+                print::complain("there are no pods with addresses");
+            }
         }
         out.finish()?;
         Ok(Outcome::Done)

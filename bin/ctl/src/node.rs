@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn status(args: &NodeStatusArgs) -> Result<Outcome> {
     let status = fetch(&args.host, args.port).with_context(|| {
-        format!("no agent answers on {}:{} (is calico-node running here?)", args.host, args.port)
+        format!("no agent answers on {}:{} (is calico-node running here? In a sandbox: `calico sandbox exec node:NAME -- calicoctl node status`)", args.host, args.port)
     })?;
     let mut out = Out::new();
     if args.output == ResultOutput::Json {

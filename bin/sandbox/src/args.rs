@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::state::{Encap, State};
-use crate::{cluster, demo, pods, probe, responder, serve, status, supervisor};
+use crate::print::{Output, say, tell};
+use crate::state::State;
+use crate::{cluster, demo, exec, probe, responder, serve, status, supervisor};
 
 /// A cluster on one machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "calico sandbox",
     version,
-    after_help = "Example:\n  calico sandbox up --nodes 3\n  export KUBECONFIG=$(calico sandbox kubeconfig)\n  kubectl run web --image=web --port=80\n  calico sandbox probe --port 80\n  calico sandbox down"
+    after_help = "Example:\n  calico sandbox up --nodes 3\n  export KUBECONFIG=$(calico sandbox kubeconfig)\n  kubectl run web --image=web --port=80\n  calico sandbox probe --port 80\n  calico sandbox exec web -- ip address\n  calico sandbox exec node:k8s-node-1 -- nft list ruleset\n  calico sandbox down"
 )]
 struct Cli {
     /// Name of the sandbox; several can be up at once.
@@ -31,9 +32,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Start a cluster and wait until it is ready.
-    Up(Up),
+    Up(cluster::Up),
     /// Start again what has died of a sandbox that is up; its pods stay as they are.
-    Resume,
+    Resume(cluster::Patience),
     /// Stop it and remove everything.
     Down,
     /// Nodes and pods.
@@ -43,10 +44,14 @@ enum Verb {
     },
     /// Print the path of the kubeconfig.
     Kubeconfig,
-    /// Run a command in a pod's network namespace.
+    /// Run a command in the network namespace of a pod or of a node.
+    ///
+    /// On a node the command has the environment of the node's agent as well: `nft list ruleset`
+    /// shows the node's rules, `calicoctl node status` asks its agent.
     Exec {
-        /// `namespace/name`, or a name in namespace `default`.
-        pod: String,
+        /// A pod: `namespace/name`, or a name in namespace `default`; or a node: `node:NAME`.
+        #[arg(value_name = "POD|node:NAME")]
+        place: String,
         /// The command, after `--`.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -73,26 +78,6 @@ enum Verb {
     /// Answers on ports with a name (started for each pod).
     #[command(hide = true)]
     Responder(responder::Options),
-}
-
-/// What `up` makes.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Up {
-    /// Number of nodes.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
-    pub(crate) nodes: u8,
-    /// IPv6 beside IPv4.
-    #[arg(long)]
-    pub(crate) dual_stack: bool,
-    /// How pods' packets travel between nodes.
-    #[arg(long, default_value = "vxlan")]
-    pub(crate) encap: Encap,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Table,
-    Json,
 }
 
 /// Network namespaces carry the name, so it must be a plain one.
@@ -127,7 +112,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let state = State::new(&cli.state_dir, &cli.name);
     match cli.verb {
         Verb::Up(up) => cluster::up(&state, &up),
-        Verb::Resume => cluster::resume(&state),
+        Verb::Resume(patience) => cluster::resume(&state, patience),
         Verb::Down => cluster::down(&state),
         Verb::Status { output } => status::print(&state, output),
         Verb::Kubeconfig => {
@@ -135,7 +120,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             say(&state.kubeconfig().display().to_string());
             Ok(())
         }
-        Verb::Exec { pod, command } => return pods::exec(&state, &pod, &command),
+        Verb::Exec { place, command } => return exec::run(&state, &place, &command),
         Verb::Probe(options) => return probe::command(&state, &options),
         Verb::Logs { node } => status::logs(&state, &node),
         Verb::Demo { examples } => demo::run(&state, &examples),
@@ -144,16 +129,4 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Verb::Responder(options) => responder::run(&options),
     }
     .map(|()| ExitCode::SUCCESS)
-}
-
-/// A line to standard output; a reader that has gone away is no error.
-pub(crate) fn say(line: &str) {
-    use std::io::Write;
-    drop(writeln!(std::io::stdout().lock(), "{line}"));
-}
-
-/// A line to standard error.
-pub(crate) fn tell(line: &str) {
-    use std::io::Write;
-    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }

@@ -1,27 +1,69 @@
 //! `up` and `down`.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use nix::unistd::Uid;
 
-use crate::args::{Up, tell};
+use crate::lock::Lock;
 use crate::pods::Cni;
-use crate::state::{Spec, State};
+use crate::print::tell;
+use crate::state::{Encap, Spec, State};
 use crate::{client, netns, process, status, supervisor, topology};
 
-/// How long a cluster may take to become ready.
-const READY: Duration = Duration::from_mins(1);
 /// How long a killed process may take to end.
 const DYING: Duration = Duration::from_millis(300);
+/// How often a supervisor that ends at once is started: one that was being killed may have to be
+/// started again, one that always ends never works.
+const STARTS: u32 = 5;
+
+/// What `up` makes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Up {
+    /// Number of nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    pub(crate) nodes: u8,
+    /// IPv6 beside IPv4.
+    #[arg(long)]
+    pub(crate) dual_stack: bool,
+    /// How pods' packets travel between nodes.
+    #[arg(long, default_value = "vxlan")]
+    pub(crate) encap: Encap,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+/// How long to wait until all works.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Patience {
+    /// Give up after so many seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { timeout: 60 }
+    }
+}
+
+impl Patience {
+    fn limit(self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
 
 /// Starts a sandbox and waits until all nodes are ready. What an interrupted start leaves behind,
 /// `down` removes; a failed start removes it itself.
 pub(crate) fn up(state: &State, up: &Up) -> Result<()> {
     need_root()?;
     process::plugin()?;
+    let _alone = Lock::take(state)?;
     if state.load().is_ok() {
         let other = if supervised(state)? {
             "--name makes another"
@@ -37,7 +79,7 @@ pub(crate) fn up(state: &State, up: &Up) -> Result<()> {
         encap: up.encap,
         api_port: free_port()?,
     };
-    if let Err(error) = start(state, &spec) {
+    if let Err(error) = start(state, &spec, up.patience) {
         let logs = keep_logs(state);
         drop(clean(state));
         return Err(error).with_context(|| format!("the logs are in {}", logs.display()));
@@ -53,36 +95,53 @@ pub(crate) fn up(state: &State, up: &Up) -> Result<()> {
 }
 
 /// Starts everything and waits.
-pub(crate) fn start(state: &State, spec: &Spec) -> Result<()> {
+pub(crate) fn start(state: &State, spec: &Spec, patience: Patience) -> Result<()> {
     state.save(spec)?;
     // The supervisor starts the API, which needs the hub only: nodes are made before it looks.
     topology::build(state, spec)?;
     supervise(state)?;
-    client::runtime()?.block_on(wait_ready(state, spec))
+    client::runtime()?.block_on(wait_ready(state, spec, patience.limit()))
 }
 
 /// Starts again what has died of a sandbox that is up, and waits until all of it works. Pods and
 /// their connections stay as they are.
-pub(crate) fn resume(state: &State) -> Result<()> {
+pub(crate) fn resume(state: &State, patience: Patience) -> Result<()> {
     need_root()?;
     process::plugin()?;
     let spec = state.load()?;
+    let _alone = Lock::take(state)?;
     anyhow::ensure!(
         netns::exists(&state.netns("hub")),
         "the network of sandbox {:?} is gone: `calico sandbox down`, then `up`",
         state.name
     );
-    // A process that was killed a moment ago may still look alive: look again until all is well.
+    keep_supervised(state)?;
+    let logs = || format!("the logs are in {}", state.logs().display());
     let begin = Instant::now();
-    while !supervised(state)? || begin.elapsed() < DYING {
+    let limit = patience.limit();
+    client::runtime()?.block_on(wait_ready(state, &spec, limit)).with_context(logs)?;
+    wait_agents(state, &spec, limit.saturating_sub(begin.elapsed())).with_context(logs)?;
+    tell(&format!("sandbox {:?}: {} nodes ready", state.name, spec.nodes));
+    Ok(())
+}
+
+/// Starts the supervisor unless it runs. One that was killed a moment ago may still look alive: it
+/// is looked at again until all is well.
+fn keep_supervised(state: &State) -> Result<()> {
+    let (mut begin, mut starts) = (Instant::now(), 0);
+    while begin.elapsed() < DYING {
         if !supervised(state)? {
+            anyhow::ensure!(
+                starts < STARTS,
+                "the supervisor was started {STARTS} times and has ended each time: see {}",
+                state.log("supervisor").display()
+            );
             supervise(state)?;
+            starts += 1;
+            begin = Instant::now();
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    client::runtime()?.block_on(wait_ready(state, &spec))?;
-    wait_agents(state, &spec)?;
-    tell(&format!("sandbox {:?}: {} nodes ready", state.name, spec.nodes));
     Ok(())
 }
 
@@ -97,15 +156,36 @@ fn supervised(state: &State) -> Result<bool> {
 }
 
 /// What the API says about nodes may be older than what happened to their agents.
-fn wait_agents(state: &State, spec: &Spec) -> Result<()> {
-    let end = Instant::now() + READY;
+fn wait_agents(state: &State, spec: &Spec, limit: Duration) -> Result<()> {
+    let (news, heard) = mpsc::channel();
     for node in spec.node_names() {
-        let cni = Cni::of(state, &node)?;
-        while let Err(error) = cni.status() {
-            if Instant::now() > end {
-                return Err(error).with_context(|| format!("{node} is not ready after {READY:?}"));
+        let (cni, news) = (Cni::of(state, &node)?, news.clone());
+        // A process that is stopped lets its caller wait: not us.
+        std::thread::spawn(move || {
+            loop {
+                let answer = cni.status();
+                let done = answer.is_ok();
+                if news.send((node.clone(), answer)).is_err() || done {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
             }
-            std::thread::sleep(Duration::from_millis(20));
+        });
+    }
+    let end = Instant::now() + limit;
+    let mut waiting: BTreeMap<_, _> = spec
+        .node_names()
+        .into_iter()
+        .map(|n| (n, "its agent does not answer".to_owned()))
+        .collect();
+    while !waiting.is_empty() {
+        match heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok((node, Ok(()))) => drop(waiting.remove(&node)),
+            Ok((node, Err(error))) => drop(waiting.insert(node, format!("{error:#}"))),
+            Err(_) => {
+                let why: Vec<_> = waiting.iter().map(|(n, why)| format!("{n}: {why}")).collect();
+                bail!("not ready in time (--timeout): {}", why.join("; "));
+            }
         }
     }
     Ok(())
@@ -121,23 +201,26 @@ fn supervise(state: &State) -> Result<()> {
     Ok(())
 }
 
-async fn wait_ready(state: &State, spec: &Spec) -> Result<()> {
-    let end = Instant::now() + READY;
+async fn wait_ready(state: &State, spec: &Spec, limit: Duration) -> Result<()> {
+    let end = tokio::time::Instant::now() + limit;
     let mut last = "the API has not started".to_owned();
-    while Instant::now() < end {
-        match look(state).await {
-            Ok(status) => {
+    loop {
+        match tokio::time::timeout_at(end, look(state)).await {
+            Ok(Ok(status)) => {
                 let ready = status.nodes.iter().filter(|n| n.ready).count();
                 if ready == usize::from(spec.nodes) {
                     return Ok(());
                 }
                 last = format!("{ready} of {} nodes are ready", spec.nodes);
             }
-            Err(error) => last = format!("{error:#}"),
+            Ok(Err(error)) => last = format!("{error:#}"),
+            Err(_) => last = format!("the API does not answer (before that: {last})"),
+        }
+        if tokio::time::Instant::now() >= end {
+            bail!("not ready after {limit:?} (--timeout): {last}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("not ready after {READY:?}: {last}")
 }
 
 async fn look(state: &State) -> Result<status::Status> {
@@ -158,6 +241,7 @@ fn keep_logs(state: &State) -> PathBuf {
 /// Stops a sandbox and removes everything of it; nothing to do is no error.
 pub(crate) fn down(state: &State) -> Result<()> {
     need_root()?;
+    let _alone = Lock::take(state)?;
     drop(std::fs::remove_dir_all(state.failed_logs()));
     clean(state)
 }

@@ -14,8 +14,9 @@ use policy::{Packet, Verdict, evaluate};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::say;
+use crate::cluster::Patience;
 use crate::matrix::{Cell, table};
+use crate::print::say;
 use crate::probe::{Pair, Protocol, measure};
 use crate::responder::{PortSpec, Transport};
 use crate::state::{BASTION, Encap, STRANGER, Spec, State};
@@ -117,7 +118,7 @@ async fn play(state: &State, examples: &Path) -> Result<()> {
         Spec { nodes: 3, dual_stack: false, encap: Encap::Vxlan, api_port: cluster::free_port()? };
     say("starting a cluster of three nodes");
     let (s, p) = (state.clone(), spec.clone());
-    tokio::task::spawn_blocking(move || cluster::start(&s, &p)).await??;
+    tokio::task::spawn_blocking(move || cluster::start(&s, &p, Patience::default())).await??;
     say(&format!("  ready in {:.2} s", begin.elapsed().as_secs_f64()));
     let client = client::connect(&state.kubeconfig()).await?;
     let mut demo = Demo {

@@ -298,21 +298,23 @@ fn is_finished(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// The status of a pod whose containers all run.
+/// The status of a pod whose containers all run, since now.
 fn running(pod: &Pod, host: &[IpAddr], ips: &[String]) -> Value {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
     let containers: Vec<_> = containers
         .map(|c| {
             json!({
                 "name": c.name, "image": c.image, "imageID": "", "ready": true, "started": true,
-                "restartCount": 0, "state": {"running": {}},
+                "restartCount": 0, "state": {"running": {"startedAt": now}},
             })
         })
         .collect();
     let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"]
-        .map(|kind| json!({"type": kind, "status": "True"}));
+        .map(|kind| json!({"type": kind, "status": "True", "lastTransitionTime": now}));
     json!({
         "phase": "Running",
+        "startTime": now,
         "podIP": ips.first(),
         "podIPs": ips.iter().map(|ip| json!({"ip": ip})).collect::<Vec<_>>(),
         "hostIP": host.first().map(ToString::to_string),

@@ -4,9 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -252,21 +251,4 @@ pub(crate) fn respond(
         drop(child.wait());
     });
     process::identify(pid).context("the responder has ended at once")
-}
-
-/// `calico sandbox exec`.
-pub(crate) fn exec(state: &State, pod: &str, command: &[OsString]) -> Result<ExitCode> {
-    state.load()?;
-    let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
-    let found = state.pods()?.into_iter().find(|p| p.namespace == namespace && p.name == name);
-    let found = found.with_context(|| format!("no pod {namespace}/{name} runs here"))?;
-    let status = Command::new("ip")
-        .args(["netns", "exec", &found.netns])
-        .args(command)
-        .status()
-        .context("cannot run ip (package iproute2)")?;
-    // As shells say that a signal has ended it.
-    let code = status.code().or_else(|| Some(128 + status.signal()?));
-    let code = code.and_then(|c| u8::try_from(c).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
 }

@@ -1,6 +1,6 @@
 //! Who reaches whom, measured with real connections from inside the namespaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use policy::{Judge, Packet, Verdict, View};
 use serde::Serialize;
 use socket2::Socket;
 
-use crate::args::{Output, say, tell};
+use crate::print::{Output, say, tell};
 use crate::responder::raw;
 use crate::state::{PodRecord, State};
 use crate::{client, matrix, netns, sctp, view};
@@ -293,6 +296,7 @@ fn icmp(to: IpAddr, id: u16) -> Result<()> {
 pub(crate) fn command(state: &State, options: &Options) -> Result<ExitCode> {
     let spec = state.load()?;
     let pairs = pairs(state, options)?;
+    tell_of_absent(state)?;
     let mut outcomes = measure(&pairs)?;
     if options.expect {
         let view = client::runtime()?.block_on(async {
@@ -315,6 +319,41 @@ pub(crate) fn command(state: &State, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says which pods of the API do not run yet and so are not probed: a table without them would
+/// look as if they did not matter.
+fn tell_of_absent(state: &State) -> Result<()> {
+    let runs: BTreeSet<String> =
+        state.pods()?.into_iter().filter(|p| !p.ips.is_empty()).map(|p| p.uid).collect();
+    let listed = client::runtime()?.block_on(async {
+        let client = client::connect(&state.kubeconfig()).await?;
+        let pods: Api<Pod> = Api::all(client);
+        // Probes work without the API.
+        anyhow::Ok(tokio::time::timeout(LIMIT, pods.list(&ListParams::default())).await)
+    })?;
+    let Ok(Ok(listed)) = listed else { return Ok(()) };
+    let absent = listed.items.iter().filter(|p| {
+        let phase = p.status.as_ref().and_then(|s| s.phase.as_deref());
+        let on_host = p.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+        let wanted = !on_host && p.metadata.deletion_timestamp.is_none();
+        wanted
+            && !matches!(phase, Some("Succeeded" | "Failed"))
+            && !p.uid().is_some_and(|u| runs.contains(&u))
+    });
+    let absent: Vec<_> =
+        absent.map(|p| format!("{}/{}", p.namespace().unwrap_or_default(), p.name_any())).collect();
+    if !absent.is_empty() {
+        tell(&format!(
+            "calico sandbox: not running yet, so not probed: {} (`kubectl wait --for=condition=Ready pod --all -A` waits)",
+            absent.join(", ")
+        ));
+    } else if runs.len() < 2 {
+        tell(
+            "calico sandbox: a probe needs two pods: `kubectl run NAME --image=any --port=80` makes one",
+        );
+    }
+    Ok(())
 }
 
 /// Every pod that was asked about to every other, sorted by name.

@@ -86,6 +86,11 @@ impl State {
         self.dir.with_extension("failed")
     }
 
+    /// What a command holds that makes or unmakes the sandbox: beside the folder as well.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.dir.with_extension("lock")
+    }
+
     /// Folder that a node's agent has as its run folder.
     pub(crate) fn node_dir(&self, node: &str) -> PathBuf {
         self.dir.join("nodes").join(node)

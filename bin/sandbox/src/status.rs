@@ -6,8 +6,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use crate::args::{Output, say};
 use crate::client;
+use crate::print::{Output, say};
 use crate::state::State;
 
 /// Normative: the output format of `status -o json`.

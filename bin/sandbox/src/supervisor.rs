@@ -5,15 +5,14 @@
 //! them by their recorded numbers.
 
 use std::ffi::OsStr;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use telemetry::LogConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::state::{Encap, Pid, Spec, State};
-use crate::{client, kubelet, process, scheduler};
+use crate::state::{Pid, Spec, State};
+use crate::{client, kubelet, node, process, scheduler};
 
 /// How often the processes are looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -67,12 +66,12 @@ async fn keep_running(state: State, spec: Spec) -> Result<()> {
         ensure(&state, "api", &mut children, running, || start_api(&state));
         // An agent without a kubeconfig would only fail and be started again.
         if state.node_kubeconfig().exists() {
-            for (i, node) in spec.node_names().iter().enumerate() {
+            for (i, name) in spec.node_names().iter().enumerate() {
                 let addresses = spec.node_addresses(u8::try_from(i)?);
-                let inside = || process::inside(&state.netns(node)).into_iter();
+                let inside = || process::inside(&state.netns(name)).into_iter();
                 let running = || inside().find(|(_, words)| words == &["node"]).map(|(pid, _)| pid);
-                ensure(&state, node, &mut children, running, || {
-                    start_agent(&state, &spec, node, &addresses)
+                ensure(&state, name, &mut children, running, || {
+                    node::start_agent(&state, &spec, name, &addresses)
                 });
             }
             tokio::time::sleep(LOOK).await;
@@ -132,53 +131,4 @@ pub(crate) fn own(
         verb.as_ref(),
     ];
     process::own(&words)
-}
-
-/// The agent, told what a DaemonSet's manifest would tell it.
-fn start_agent(
-    state: &State,
-    spec: &Spec,
-    node: &str,
-    addresses: &[IpAddr],
-) -> Result<std::process::Child> {
-    let dir = state.node_dir(node);
-    for folder in ["run", "lib"] {
-        std::fs::create_dir_all(dir.join(folder))?;
-    }
-    let (vxlan, cluster_routes) = match spec.encap {
-        Encap::Vxlan => ("Always", "EnabledIPIPOnly"),
-        Encap::None => ("Never", "Enabled"),
-    };
-    let path = |p: std::path::PathBuf| p.display().to_string();
-    let mut env = vec![
-        ("NODENAME", node.to_owned()),
-        ("KUBECONFIG", path(state.node_kubeconfig())),
-        ("DATASTORE_TYPE", "kubernetes".to_owned()),
-        ("CALICO_NETWORKING_BACKEND", if vxlan == "Always" { "vxlan" } else { "none" }.to_owned()),
-        ("CALICO_RUN_DIR", path(dir.join("run"))),
-        ("CALICO_LIB_DIR", path(dir.join("lib"))),
-        ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16".to_owned()),
-        ("CALICO_IPV4POOL_IPIP", "Never".to_owned()),
-        ("CALICO_IPV4POOL_VXLAN", vxlan.to_owned()),
-        ("CALICO_IPV6POOL_IPIP", "Never".to_owned()),
-        ("CALICO_IPV6POOL_VXLAN", vxlan.to_owned()),
-        ("FELIX_PROGRAMCLUSTERROUTES", cluster_routes.to_owned()),
-        ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "ACCEPT".to_owned()),
-        ("FELIX_HEALTHENABLED", "true".to_owned()),
-        ("FELIX_PROMETHEUSMETRICSENABLED", "true".to_owned()),
-        ("FELIX_LOGSEVERITYSCREEN", "info".to_owned()),
-        ("FELIX_IPV6SUPPORT", spec.dual_stack.to_string()),
-    ];
-    for address in addresses {
-        let (name, length) = if address.is_ipv4() { ("IP", 24) } else { ("IP6", 64) };
-        env.push((name, format!("{address}/{length}")));
-    }
-    if spec.dual_stack {
-        env.push(("CALICO_IPV6POOL_CIDR", "fd00:192:168::/48".to_owned()));
-    } else {
-        env.push(("IP6", "none".to_owned()));
-    }
-    let env: Vec<_> = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let agent = process::own(&["node".as_ref()])?;
-    process::start(Some(&state.netns(node)), agent, &env, &state.log(node))
 }
