@@ -79,6 +79,9 @@ pub(crate) enum Verb {
 pub(crate) struct AboutArgs {
     #[command(flatten)]
     pub(crate) files: FileArgs,
+    /// As if staged policies were in force; the matrix shows what that changes.
+    #[arg(long)]
+    pub(crate) staged: bool,
 }
 
 /// The rest of a connection.

@@ -19,7 +19,7 @@ use crate::print::{self, Out, Table};
 use crate::{Outcome, check, wait};
 
 /// What is read from a cluster, beside our own kinds: path, `apiVersion`, kind.
-const KUBERNETES: [(&str, &str, &str); 7] = [
+const KUBERNETES: [(&str, &str, &str); 8] = [
     ("/api/v1/nodes", "v1", "Node"),
     ("/api/v1/namespaces", "v1", "Namespace"),
     ("/api/v1/serviceaccounts", "v1", "ServiceAccount"),
@@ -27,9 +27,14 @@ const KUBERNETES: [(&str, &str, &str); 7] = [
     ("/api/v1/services", "v1", "Service"),
     ("/apis/discovery.k8s.io/v1/endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
     ("/apis/networking.k8s.io/v1/networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"),
+    (
+        "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+        "policy.networking.k8s.io/v1alpha2",
+        "ClusterNetworkPolicy",
+    ),
 ];
 /// Our own kinds that decide about packets.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "IPPool",
     "FelixConfiguration",
     "Tier",
@@ -40,6 +45,7 @@ const OURS: [&str; 10] = [
     "HostEndpoint",
     "StagedNetworkPolicy",
     "StagedGlobalNetworkPolicy",
+    "StagedKubernetesNetworkPolicy",
 ];
 
 /// The objects in question; none if some are bad, which has been told.
@@ -101,7 +107,7 @@ fn asking(
     ask: impl FnOnce(&Asker<'_>) -> Result<Outcome>,
 ) -> Result<Outcome> {
     let Some(cluster) = objects(access, about)? else { return Ok(Outcome::Failed) };
-    let view: View = cluster.view();
+    let view: View = if about.staged { cluster.staged_view() } else { cluster.view() };
     ask(&Asker::new(&cluster, &view))
 }
 
@@ -235,6 +241,9 @@ pub(crate) fn eval(access: &Access, args: &EvalArgs) -> Result<Outcome> {
 pub(crate) fn matrix(access: &Access, args: &MatrixArgs) -> Result<Outcome> {
     let ConnectionArgs { port, protocol: name } = &args.connection;
     let question = Question { protocol: Some(protocol(name)), port: *port, ..Question::default() };
+    if args.about.staged {
+        return staged(access, args, &question);
+    }
     asking(access, &args.about, |asker| {
         let matrix = ::explain::matrix(asker, &question).map_err(anyhow::Error::msg)?;
         let mut out = Out::new();
@@ -258,6 +267,37 @@ pub(crate) fn matrix(access: &Access, args: &MatrixArgs) -> Result<Outcome> {
         out.finish()?;
         Ok(Outcome::Done)
     })
+}
+
+/// What staged policies would change, if they were in force.
+fn staged(access: &Access, args: &MatrixArgs, question: &Question) -> Result<Outcome> {
+    let Some(cluster) = objects(access, &args.about)? else { return Ok(Outcome::Failed) };
+    let matrix = |view: &View| {
+        let matrix = ::explain::matrix(&Asker::new(&cluster, view), question);
+        matrix.map_err(anyhow::Error::msg)
+    };
+    let (now, staged) = (matrix(&cluster.view())?, matrix(&cluster.staged_view())?);
+    let changes = now.changes(&staged);
+    let mut out = Out::new();
+    if args.output == ResultOutput::Json {
+        let mut whole = json!(now);
+        whole["staged"] = json!(staged.verdicts);
+        whole["changes"] = json!(changes);
+        out.line(&whole.to_string())?;
+    } else {
+        let mut table = Table::new(["FROM", "TO", "NOW", "STAGED"]);
+        for change in &changes {
+            let cells = [&change.from, &change.to, change.now, change.staged];
+            table.row(cells.map(str::to_owned));
+        }
+        if !changes.is_empty() {
+            out.table(&table)?;
+        }
+        let pairs = now.pods.len() * now.pods.len();
+        out.line(&format!("{} of {pairs} pairs would change", changes.len()))?;
+    }
+    out.finish()?;
+    Ok(Outcome::Done)
 }
 
 pub(crate) fn test(access: &Access, args: &TestArgs) -> Result<Outcome> {

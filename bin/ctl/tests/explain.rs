@@ -121,6 +121,31 @@ fn expectations_decide_the_exit_code() {
 }
 
 #[test]
+fn staged_policies() {
+    let folder = folder();
+    let staged = "apiVersion: projectcalico.org/v3\nkind: StagedNetworkPolicy\n\
+                  metadata: {namespace: b, name: only-81}\nspec: {stagedAction: Delete}\n";
+    std::fs::write(folder.path().join("staged.yaml"), staged).unwrap();
+    let files = ["-f", "objects.yaml", "-f", "staged.yaml"];
+    let ask = |args: &[&str]| run(folder.path(), &[args, &files[..]].concat(), "");
+    let (_, out, _) = ask(&["policy", "matrix", "--port", "80", "--staged", "-o", "json"]);
+    let matrix: Value = serde_json::from_str(&out[0]).unwrap();
+    assert_eq!(matrix["verdicts"], json!(["ad", "aa"]));
+    assert_eq!(matrix["staged"], json!(["aa", "aa"]));
+    let change = json!({"from": "a/x", "to": "b/y", "now": "deny", "staged": "allow"});
+    assert_eq!(matrix["changes"], json!([change]));
+    let (_, out, _) = ask(&["policy", "matrix", "--port", "80", "--staged"]);
+    assert!(out.last().unwrap().contains("1 of 4 pairs would change"), "{out:?}");
+    for (args, word) in [
+        (&["why", "a/x", "b/y:80"][..], "denied"),
+        (&["why", "a/x", "b/y:80", "--staged"], "allowed"),
+    ] {
+        let (_, out, _) = ask(args);
+        assert!(out[0].starts_with(word), "{out:?}");
+    }
+}
+
+#[test]
 fn matrix_and_selectors() {
     let folder = folder();
     let args = ["policy", "matrix", "--port", "80", "-o", "json", "-f", "objects.yaml"];

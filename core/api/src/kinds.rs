@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::FieldError;
+use crate::cluster_policy::ClusterNetworkPolicySpec;
 use crate::defaults;
 use crate::meta::Spec;
 use crate::operator::InstallationSpec;
@@ -377,6 +378,16 @@ const KINDS: &[Kind] = &[
         rest::node,
     )
     .from(Source::Node),
+    kind::<ClusterNetworkPolicySpec>(
+        "clusternetworkpolicy",
+        &[],
+        &[
+            col("Tier", ".spec.tier"),
+            Column { name: "Priority", kind: "integer", path: ".spec.priority", wide: false },
+        ],
+        policy::cluster_network_policy,
+    )
+    .with_status(),
     kind::<InstallationSpec>("installation", &[], &[], rest::installation).with_status(),
     Kind {
         group: "networking.k8s.io",

@@ -1,11 +1,11 @@
 //! The resources that users write: types, defaults, validation, conversion to the model.
 //!
 //! Goes in: YAML and JSON ([`yaml`]), and objects as the API serves them. Comes out: typed objects
-//! ([`v3`], [`operator`]), every error of an object with its field path ([`Kind::validate`]), filled
+//! ([`v3`], [`cluster_policy`], [`operator`]), every error of an object with its field path ([`Kind::validate`]), filled
 //! in defaults ([`Kind::default`]), structural schemas ([`Kind::schema`]), and what the calculation
 //! works on ([`convert`]).
 //!
-//! Invariants: field names are exactly those of `projectcalico.org/v3`; an object that validates
+//! Invariants: field names are exactly those of `projectcalico.org/v3` and its neighbours; an object that validates
 //! without error converts without error; what is malformed converts to something that lets less
 //! through, never more.
 //!
@@ -23,6 +23,7 @@ mod schema;
 mod validate;
 mod value;
 
+pub mod cluster_policy;
 pub mod convert;
 pub mod net;
 pub mod operator;

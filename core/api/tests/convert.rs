@@ -353,3 +353,97 @@ fn schemas_are_structural() {
     let staged = &staged["properties"]["spec"]["properties"];
     assert!(staged.get("selector").is_some() && staged.get("stagedAction").is_some(), "{staged}");
 }
+
+fn cluster_policy(spec: &str) -> Result<convert::Converted<model::Policy>, api::FieldError> {
+    let text = format!(
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n\
+         metadata: {{name: p}}\nspec: {spec}"
+    );
+    convert::cluster_network_policy(&serde_json::from_value(yaml(&text)).unwrap())
+}
+
+#[test]
+fn cluster_network_policies() {
+    let policy = cluster_policy(
+        "{tier: Baseline, priority: 7, subject: {pods: {namespaceSelector: {matchLabels: {a: b}}, podSelector: {}}},
+          ingress: [{action: Pass, from: [{namespaces: {}}, {pods: {podSelector: {matchLabels: {c: d}}}}],
+            protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {}}, {tcp: {destinationPort: {range: {start: 81, end: 90}}}}, {destinationNamedPort: web}]}]}",
+    )
+    .unwrap();
+    assert_eq!(policy.errors, []);
+    let policy = policy.value;
+    assert_eq!((policy.tier.as_str(), policy.order), ("kube-baseline", Some(7.0)));
+    assert_eq!((policy.applies_ingress, policy.applies_egress), (true, false));
+    same(&policy.selector, "projectcalico.org/orchestrator == 'k8s' && pcns.a == 'b'", "subject");
+    let peers = [
+        "has(projectcalico.org/namespace)",
+        "has(projectcalico.org/namespace) && c == 'd' && projectcalico.org/orchestrator == 'k8s'",
+    ];
+    let web = vec![Port::Named("web".into())];
+    let ports = [
+        (None, web),
+        (Some(Protocol::TCP), vec![Port::Range(80, 90)]),
+        (Some(Protocol::UDP), vec![]),
+    ];
+    assert_eq!(policy.ingress.len(), peers.len() * ports.len());
+    for (rule, (protocol, ports)) in policy.ingress.iter().zip(ports.iter().flat_map(|p| [p, p])) {
+        assert_eq!((rule.action, rule.protocol, rule.origin), (Action::Pass, *protocol, 0));
+        assert_eq!(rule.destination.ports, *ports);
+    }
+    for (rule, peer) in policy.ingress.iter().zip(peers.iter().cycle()) {
+        let selector = rule.source.selector.as_ref().unwrap();
+        let want = Selector::parse(peer).unwrap();
+        let labels = |pairs: &[(&str, &str)]| -> std::collections::BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        for some in [
+            labels(&[("projectcalico.org/namespace", "x")]),
+            labels(&[("c", "d"), ("projectcalico.org/orchestrator", "k8s")]),
+            labels(&[
+                ("c", "d"),
+                ("projectcalico.org/namespace", "x"),
+                ("projectcalico.org/orchestrator", "k8s"),
+            ]),
+        ] {
+            assert_eq!(selector.matches(&some), want.matches(&some), "{peer}: {some:?}");
+        }
+    }
+}
+
+/// A malformed rule that accepts is left out; any other denies its direction.
+#[test]
+fn malformed_cluster_network_policies_fail_closed() {
+    let subject = "subject: {namespaces: {}}";
+    for (peer, at) in [
+        ("{}", "spec.egress[0].to[0]"),
+        ("{nodes: {}}", "spec.egress[0].to[0].nodes"),
+        ("{domainNames: [a.b]}", "spec.egress[0].to[0].domainNames"),
+        ("{networks: [x]}", "spec.egress[0].to[0].networks[0]"),
+        (
+            "{namespaces: {matchExpressions: [{key: a, operator: Near, values: [b]}]}}",
+            "spec.egress[0].to[0].namespaces",
+        ),
+    ] {
+        for (action, rules) in [("Accept", 0), ("Deny", 1), ("Pass", 1), ("Shrug", 1)] {
+            let rule = format!("egress: [{{action: {action}, to: [{peer}]}}]");
+            let got = cluster_policy(&format!("{{tier: Admin, priority: 1, {subject}, {rule}}}"))
+                .unwrap();
+            assert_eq!(
+                got.value.egress,
+                vec![model::Rule::any(Action::Deny); rules],
+                "{action} {peer}"
+            );
+            assert_eq!(got.value.applies_egress, rules > 0);
+            let field = if action == "Shrug" { "spec.egress[0].action" } else { at };
+            assert_eq!(got.errors[0].field, field, "{action} {peer}");
+        }
+    }
+    for whole in [
+        format!("{{tier: Other, priority: 1, {subject}}}"),
+        format!("{{tier: Admin, {subject}}}"),
+        "{tier: Admin, priority: 1}".to_owned(),
+        "{tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {'a b': c}}}}".to_owned(),
+    ] {
+        assert!(cluster_policy(&whole).is_err(), "{whole}");
+    }
+}

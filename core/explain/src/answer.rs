@@ -7,6 +7,8 @@ use model::{Action, PolicyId, TierName};
 use policy::{Decision, Direction, Point, Step, Verdict};
 use serde::{Serialize, Serializer};
 
+use crate::cluster::Cluster;
+
 /// Values that are written as a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Words<T>(pub T);
@@ -47,8 +49,10 @@ pub struct Half {
 }
 
 impl Half {
-    fn of(step: &Step) -> Self {
+    fn of(step: &Step, cluster: &Cluster) -> Self {
         let policy = step.policy.as_ref();
+        let rule = policy.cloned().zip(step.rule).map(|(id, rule)| (id, step.direction, rule));
+        let malformed = rule.is_some_and(|rule| cluster.malformed.contains(&rule));
         Self {
             verdict: Words(step.verdict),
             tier: tier(step.tier.as_ref()),
@@ -56,7 +60,7 @@ impl Half {
             namespace: policy.and_then(namespace),
             policy: policy.map(|p| p.name.to_string()),
             rule: step.rule,
-            reason: step.reason.as_str(),
+            reason: if malformed { "invalid" } else { step.reason.as_str() },
             stage: match step.stage {
                 Stage::Normal => None,
                 Stage::PreDnat => Some("pre-dnat"),
@@ -132,8 +136,8 @@ pub struct Backend {
 }
 
 impl Answer {
-    pub(crate) fn of(decision: &Decision, all: bool) -> Self {
-        let half = |direction| decision.of(direction).map(Half::of);
+    pub(crate) fn of(decision: &Decision, cluster: &Cluster, all: bool) -> Self {
+        let half = |direction| decision.of(direction).map(|step| Half::of(step, cluster));
         Self {
             verdict: Words(decision.verdict),
             egress: half(Direction::Egress),

@@ -79,7 +79,7 @@ impl<'a> Asker<'a> {
         }
         let destinations = self.addresses(&to).map_err(|e| format!("to: {e}"))?;
         let packet = packet(question, protocol, &sources, &destinations, question.port)?;
-        Ok(Answer::of(&self.judge.evaluate(&packet), all))
+        Ok(Answer::of(&self.judge.evaluate(&packet), self.cluster, all))
     }
 
     fn ask_service(
@@ -93,7 +93,7 @@ impl<'a> Asker<'a> {
         let mut backends = Vec::new();
         for (address, port) in self.backends(service, protocol, question.port)? {
             let packet = packet(question, protocol, sources, &[address], Some(port))?;
-            let answer = Answer::of(&self.judge.evaluate(&packet), all);
+            let answer = Answer::of(&self.judge.evaluate(&packet), self.cluster, all);
             backends.push(Backend { to: address, port, answer });
         }
         let denied = backends.iter().find(|b| b.answer.verdict == Words(Verdict::Deny));

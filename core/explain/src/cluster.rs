@@ -1,6 +1,6 @@
 //! The cluster that is asked about, from its objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::convert::update::{Told, update};
@@ -12,8 +12,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use model::endpoint::HostTarget;
 use model::network::EncapMode;
 use model::policy::{ServiceId, Tier};
-use model::{Action, IfaceName, NodeName, ProfileName, Update, WorkloadId};
-use policy::{Failsafe, NodeView, Overlay, View};
+use model::{Action, IfaceName, NodeName, PolicyId, PolicyKind, ProfileName, Update, WorkloadId};
+use policy::{Direction, Failsafe, NodeView, Overlay, View};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -47,6 +47,10 @@ pub struct Cluster {
     pub(crate) slices: BTreeMap<ServiceId, Vec<EndpointSlice>>,
     /// `FELIX_*` variables that the agents run with.
     pub environment: Vec<(String, String)>,
+    /// Policies that a staged deletion would take away.
+    deletions: BTreeSet<PolicyId>,
+    /// Rules that could not be understood, by their index as written.
+    pub(crate) malformed: BTreeSet<(PolicyId, Direction, u32)>,
     /// What was malformed, in the order of the objects.
     pub problems: Vec<Problem>,
 }
@@ -100,6 +104,11 @@ impl Cluster {
         }
         let Some(telling) = update(&object, "cali") else { return Ok(()) };
         let Told { update, errors } = telling.map_err(|e| vec![e])?;
+        self.deletions.extend(staged_deletion(&object));
+        if let Some(Update::Policy(id, _)) = &update {
+            let rules = errors.iter().filter_map(|e| rule_of(&e.field));
+            self.malformed.extend(rules.map(|(direction, rule)| (id.clone(), direction, rule)));
+        }
         let object = name_of(&object);
         self.problems
             .extend(errors.into_iter().map(|error| Problem { object: object.clone(), error }));
@@ -177,6 +186,16 @@ impl Cluster {
         view
     }
 
+    /// As [`Self::view`], if staged policies were in force and staged deletions done.
+    pub fn staged_view(&self) -> View {
+        let mut view = self.view();
+        for id in &self.deletions {
+            view.policies.remove(id);
+        }
+        view.enforce_staged();
+        view
+    }
+
     fn settings(&self, view: &mut View) {
         let sources = Sources {
             resources: self.felix.clone(),
@@ -244,6 +263,31 @@ fn implied_profile(name: &ProfileName) -> Option<(ProfileName, model::policy::Pr
         name.strip_prefix(convert::SERVICE_ACCOUNT_PROFILE)?.split_once('.')?;
     let object = json!({"metadata": {"namespace": namespace, "name": account}});
     Some(convert::service_account_profile(&ServiceAccount::deserialize(object).ok()?))
+}
+
+/// The policy that a staged object with the action Delete would take away.
+fn staged_deletion(object: &Value) -> Option<PolicyId> {
+    let kind = match object["kind"].as_str()? {
+        "StagedGlobalNetworkPolicy" => PolicyKind::GlobalNetworkPolicy,
+        "StagedKubernetesNetworkPolicy" => PolicyKind::KubernetesNetworkPolicy,
+        "StagedNetworkPolicy" => PolicyKind::NetworkPolicy,
+        _ => return None,
+    };
+    let deletes = object["spec"]["stagedAction"] == "Delete";
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().into();
+    deletes.then(|| PolicyId { name: text("name"), namespace: text("namespace"), kind })
+}
+
+/// The direction and the index of the rule that a field like `spec.ingress[3].action` is in.
+fn rule_of(field: &str) -> Option<(Direction, u32)> {
+    let rest = field.strip_prefix("spec.")?;
+    let (list, rest) = rest.split_once('[')?;
+    let direction = match list {
+        "ingress" => Direction::Ingress,
+        "egress" => Direction::Egress,
+        _ => return None,
+    };
+    Some((direction, rest.split_once(']')?.0.parse().ok()?))
 }
 
 fn default_namespace(object: &mut Value) {

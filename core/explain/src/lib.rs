@@ -24,6 +24,6 @@ pub use answer::{Answer, Considered, Half, Words};
 pub use ask::{Asker, Question, ask_line};
 pub use cluster::{Cluster, Problem};
 pub use expect::{Expectation, Report};
-pub use matrix::{Matrix, matrix};
+pub use matrix::{Change, Matrix, matrix};
 pub use reference::{BadReference, Reference};
 pub use selectors::{Checked, check, check_line, match_line};

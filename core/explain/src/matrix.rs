@@ -19,6 +19,36 @@ pub struct Matrix {
     pub verdicts: Vec<String>,
 }
 
+/// A pair whose verdict another state of the cluster changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The source, `namespace/name`.
+    pub from: String,
+    /// The destination.
+    pub to: String,
+    /// `allow` or `deny`.
+    pub now: &'static str,
+    /// As `now`, in the other state.
+    pub staged: &'static str,
+}
+
+impl Matrix {
+    /// The pairs that are other in `staged`, of the same pods.
+    pub fn changes(&self, staged: &Self) -> Vec<Change> {
+        let word = |letter| if letter == 'a' { "allow" } else { "deny" };
+        let mut all = Vec::new();
+        for (from, rows) in self.pods.iter().zip(self.verdicts.iter().zip(&staged.verdicts)) {
+            for (to, (now, then)) in self.pods.iter().zip(rows.0.chars().zip(rows.1.chars())) {
+                if now != then {
+                    let (from, to) = (from.clone(), to.clone());
+                    all.push(Change { from, to, now: word(now), staged: word(then) });
+                }
+            }
+        }
+        all
+    }
+}
+
 /// Asks for every pair; `question` gives protocol and port.
 ///
 /// # Errors

@@ -240,3 +240,228 @@ fn the_destination_before_translation() {
         assert!(got["error"].as_str().unwrap().contains(what), "{got}");
     }
 }
+
+/// Three houses with two pods each, as the conformance suite of the API has them, and who reaches
+/// whom over TCP to port 80 and 443 under each list of policies. Rows and columns: g1 g2 h1 h2 s1 s2.
+#[test]
+fn cluster_network_policies() {
+    let houses = ["gryffindor", "hufflepuff", "slytherin"];
+    let mut base = Vec::new();
+    for (i, house) in houses.iter().enumerate() {
+        base.push(json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": house, "labels": {"house": house}}}));
+        for n in 1..=2 {
+            let (name, ip) = (format!("p{n}"), format!("10.{}.0.{n}", i + 1));
+            base.push(pod(house, &name, &json!({"n": n.to_string()}), Some(&ip)));
+        }
+    }
+    let all = ["aaaaaa"; 6];
+    let house = |name: &str| json!({"namespaces": {"matchLabels": {"house": name}}});
+    let policy = |name: &str, tier: &str, priority: i32, rules: Value| {
+        let mut spec = json!({"tier": tier, "priority": priority, "subject": house("gryffindor")});
+        spec.as_object_mut().unwrap().extend(rules.as_object().unwrap().clone());
+        json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": name}, "spec": spec})
+    };
+    let from = |action: &str, peer: Value| json!({"ingress": [{"action": action, "from": [peer]}]});
+    let to = |action: &str, peer: Value| json!({"egress": [{"action": action, "to": [peer]}]});
+    let deny_s = || policy("deny-s", "Admin", 10, from("Deny", house("slytherin")));
+    let isolate = || {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "gryffindor", "name": "closed"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})
+    };
+    let p1 = json!({"pods": {"namespaceSelector": {"matchLabels": {"house": "slytherin"}},
+        "podSelector": {"matchLabels": {"n": "1"}}}});
+    let g_closed = ["adaaaa", "daaaaa", "ddaaaa", "ddaaaa", "ddaaaa", "ddaaaa"];
+    let mut only_p1 = g_closed;
+    only_p1[4] = "aaaaaa";
+    let mut pods = policy("subject", "Admin", 1, from("Deny", house("hufflepuff")));
+    pods["spec"]["subject"] =
+        json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"n": "2"}}}});
+    let ports = |action: &str, protocols: Value| json!({"ingress": [{"action": action, "from": [house("slytherin")], "protocols": protocols}]});
+    let tcp = |port: Value| json!([{"tcp": {"destinationPort": port}}]);
+    let closed_s = ["aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "ddaaaa", "ddaaaa"];
+    type Rows = [&'static str; 6];
+    let cases: Vec<(&str, Vec<Value>, Rows, Rows)> = vec![
+        ("nothing", vec![], all, all),
+        ("deny a namespace", vec![deny_s()], closed_s, closed_s),
+        (
+            "deny on the way out",
+            vec![policy("x", "Admin", 1, to("Deny", house("slytherin")))],
+            ["aaaadd", "aaaadd", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa"],
+            ["aaaadd", "aaaadd", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa"],
+        ),
+        (
+            "accept overrules a NetworkPolicy",
+            vec![isolate(), policy("ok", "Admin", 1, from("Accept", p1.clone()))],
+            only_p1,
+            only_p1,
+        ),
+        (
+            "pass leaves it to the NetworkPolicy",
+            vec![isolate(), policy("pass", "Admin", 1, from("Pass", p1.clone()))],
+            g_closed,
+            g_closed,
+        ),
+        (
+            "the lower priority is first",
+            vec![deny_s(), policy("ok", "Admin", 9, from("Accept", p1.clone()))],
+            ["aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "ddaaaa"],
+            ["aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "ddaaaa"],
+        ),
+        (
+            "pass skips the rest of the tier",
+            vec![deny_s(), policy("pass", "Admin", 9, from("Pass", p1.clone()))],
+            ["aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "ddaaaa"],
+            ["aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "ddaaaa"],
+        ),
+        (
+            "baseline acts where no NetworkPolicy selects",
+            vec![policy("base", "Baseline", 1, from("Deny", json!({"namespaces": {}})))],
+            g_closed,
+            g_closed,
+        ),
+        (
+            "a NetworkPolicy overrules baseline",
+            vec![
+                policy("base", "Baseline", 1, from("Accept", json!({"namespaces": {}}))),
+                isolate(),
+            ],
+            g_closed,
+            g_closed,
+        ),
+        (
+            "pods as the subject",
+            vec![pods],
+            ["aaaaaa", "aaaaaa", "adadad", "adaaad", "aaaaaa", "aaaaaa"],
+            ["aaaaaa", "aaaaaa", "adadad", "adaaad", "aaaaaa", "aaaaaa"],
+        ),
+        (
+            "a port",
+            vec![policy("x", "Admin", 1, ports("Deny", tcp(json!({"number": 80}))))],
+            closed_s,
+            all,
+        ),
+        (
+            "a range",
+            vec![policy(
+                "x",
+                "Admin",
+                1,
+                ports("Deny", tcp(json!({"range": {"start": 81, "end": 443}}))),
+            )],
+            all,
+            closed_s,
+        ),
+        (
+            "another protocol",
+            vec![policy("x", "Admin", 1, ports("Deny", json!([{"udp": {}}])))],
+            all,
+            all,
+        ),
+        (
+            "a named port",
+            vec![policy("x", "Admin", 1, ports("Deny", json!([{"destinationNamedPort": "web"}])))],
+            closed_s,
+            all,
+        ),
+        (
+            "networks",
+            vec![policy("x", "Admin", 1, to("Deny", json!({"networks": ["10.3.0.0/24"]})))],
+            ["aaaadd", "aaaadd", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa"],
+            ["aaaadd", "aaaadd", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa"],
+        ),
+    ];
+    for (what, policies, on_80, on_443) in cases {
+        let mut objects = base.clone();
+        objects.extend(policies);
+        let cluster = cluster(&objects);
+        assert!(cluster.problems.is_empty(), "{what}");
+        let view = cluster.view();
+        let asker = Asker::new(&cluster, &view);
+        for (port, wanted) in [(80, on_80), (443, on_443)] {
+            let question = Question { port: Some(port), ..Question::default() };
+            let got = matrix(&asker, &question).unwrap();
+            let got = serde_json::to_value(&got).unwrap();
+            assert_eq!(got["verdicts"], json!(wanted), "{what}, port {port}");
+        }
+    }
+}
+
+#[test]
+fn staged_policies_change_nothing_until_they_are_asked_for() {
+    let staged = |name: &str, kind: &str, spec: Value| {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": kind,
+            "metadata": {"namespace": "shop", "name": name}, "spec": spec})
+    };
+    let verdicts = |more: Vec<Value>| {
+        let mut objects = shop();
+        objects.extend(more);
+        let cluster = cluster(&objects);
+        let question = Question { port: Some(80), ..Question::default() };
+        let (now, then) = (cluster.view(), cluster.staged_view());
+        let [now, then] =
+            [&now, &then].map(|view| matrix(&Asker::new(&cluster, view), &question).unwrap());
+        let changes = now.changes(&then);
+        (now.verdicts, then.verdicts, changes)
+    };
+    // other/x, shop/db, shop/web: the database is the web server's alone.
+    let now = ["ada", "aaa", "aaa"];
+    let (is, would, changes) = verdicts(vec![]);
+    assert_eq!(
+        (is, would, changes),
+        (now.map(str::to_owned).into(), now.map(str::to_owned).into(), vec![])
+    );
+    let closed =
+        json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]});
+    let open = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{}]});
+    let from_x = json!({"selector": "app == 'web'", "types": ["Ingress"], "ingress": [
+        {"action": "Deny", "source": {"namespaceSelector": "projectcalico.org/name == 'other'"}},
+        {"action": "Allow"}]});
+    let kubernetes = "StagedKubernetesNetworkPolicy";
+    let cases = [
+        ("a new policy", staged("web", kubernetes, closed), ["add", "aad", "aaa"]),
+        ("the policy of the same name", staged("db", kubernetes, open), ["aaa", "aaa", "aaa"]),
+        ("its deletion", staged("db", kubernetes, json!({"stagedAction": "Delete"})), ["aaa"; 3]),
+        (
+            "a policy of ours",
+            staged("x", "StagedNetworkPolicy", from_x.clone()),
+            ["add", "aaa", "aaa"],
+        ),
+        ("a global one", staged("x", "StagedGlobalNetworkPolicy", from_x), ["add", "aaa", "aaa"]),
+    ];
+    for (what, mut object, then) in cases {
+        if object["kind"] == "StagedGlobalNetworkPolicy" {
+            object["metadata"].as_object_mut().unwrap().remove("namespace");
+        }
+        let (is, would, changes) = verdicts(vec![object]);
+        assert_eq!(is, now, "{what}");
+        assert_eq!(would, then, "{what}");
+        assert!(!changes.is_empty(), "{what}");
+        for change in changes {
+            assert_ne!(change.now, change.staged, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_nobody_understands_is_called_invalid() {
+    let policy = |action: &str| {
+        json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": "names"},
+            "spec": {"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": [
+                {"action": "Pass", "to": [{"networks": ["192.0.2.0/24"]}]},
+                {"action": action, "to": [{"domainNames": ["example.org"]}]}]}})
+    };
+    let ask = |action: &str| {
+        let mut objects = shop();
+        objects.push(policy(action));
+        line(&objects, r#"{"from":"shop/web","to":"203.0.113.7","port":80}"#)
+    };
+    let denied = ask("Deny");
+    assert_eq!(denied["verdict"], "deny");
+    let egress = &denied["egress"];
+    assert_eq!((&egress["reason"], &egress["rule"]), (&json!("invalid"), &json!(1)), "{denied}");
+    assert_eq!(ask("Accept")["egress"]["reason"], "profile", "a rule that accepts is left out");
+}

@@ -206,6 +206,17 @@ pub enum PolicyKind {
 }
 
 impl PolicyKind {
+    /// The kind that a staged one would become; any other is itself.
+    #[must_use]
+    pub fn enforced(self) -> Self {
+        match self {
+            Self::StagedGlobalNetworkPolicy => Self::GlobalNetworkPolicy,
+            Self::StagedKubernetesNetworkPolicy => Self::KubernetesNetworkPolicy,
+            Self::StagedNetworkPolicy => Self::NetworkPolicy,
+            other => other,
+        }
+    }
+
     /// The kind as upstream writes it in flow logs and comments.
     pub fn as_str(self) -> &'static str {
         match self {

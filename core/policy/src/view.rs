@@ -138,6 +138,19 @@ impl View {
         }
     }
 
+    /// What would be if staged policies were in force: each takes the place of the policy of its name,
+    /// if there is one.
+    pub fn enforce_staged(&mut self) {
+        let staged = |p: &Arc<Policy>| p.staged.then(|| p.clone());
+        let staged: Vec<_> = self.policies.values().filter_map(staged).collect();
+        for policy in staged {
+            self.policies.remove(&policy.id);
+            let mut enforced = Policy { staged: false, ..(*policy).clone() };
+            enforced.id.kind = policy.id.kind.enforced();
+            self.policies.insert(enforced.id.clone(), Arc::new(enforced));
+        }
+    }
+
     /// The labels that selectors see.
     pub(crate) fn labels<'a>(
         &'a self,

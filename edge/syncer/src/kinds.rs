@@ -94,6 +94,13 @@ pub(crate) fn all() -> Vec<Kind> {
         group("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", |_, raw| {
             plain(raw, update::kubernetes_network_policy)
         }),
+        group(
+            "policy.networking.k8s.io",
+            "v1alpha2",
+            "clusternetworkpolicies",
+            "ClusterNetworkPolicy",
+            |_, raw| plain(raw, update::cluster_network_policy),
+        ),
         group("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", |_, raw| {
             plain(raw, update::endpoint_slice)
         }),

@@ -3,6 +3,7 @@
 //! Malformed parts fail closed: see [`Converted`]. What upstream calls its update processors is the
 //! reference for how namespaces and service accounts become label selectors.
 
+mod cluster_policy;
 mod endpoint;
 mod network;
 mod policy;
@@ -10,6 +11,7 @@ mod rules;
 mod selectors;
 pub mod update;
 
+pub use cluster_policy::cluster_network_policy;
 pub use endpoint::{
     CONTAINER_ID_ANNOTATION, POD_IP_ANNOTATION, POD_IPS_ANNOTATION, default_allow_profile,
     endpoint_slice, global_network_set, host_endpoint, interface_name, namespace_profile,

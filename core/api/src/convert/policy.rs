@@ -309,7 +309,7 @@ fn kubernetes_port(port: &NetworkPolicyPort) -> Result<Option<Port>, (&'static s
 }
 
 /// The fewest ranges that cover the same ports; names first.
-fn simplified(ports: Vec<Port>) -> Vec<Port> {
+pub(super) fn simplified(ports: Vec<Port>) -> Vec<Port> {
     let mut names = Vec::new();
     let mut ranges = Vec::new();
     for port in ports {
@@ -361,7 +361,7 @@ fn peer_match(peer: &NetworkPolicyPeer, namespace: &str) -> Result<EntityMatch, 
 }
 
 /// Pods of Kubernetes with these labels.
-fn pod_selector(labels: Option<&LabelSelector>) -> Result<Selector, String> {
+pub(super) fn pod_selector(labels: Option<&LabelSelector>) -> Result<Selector, String> {
     let mut terms = vec![Selector::equals(ORCHESTRATOR_LABEL, "k8s")];
     if let Some(labels) = labels {
         terms.extend(label_terms(labels)?);
@@ -369,7 +369,7 @@ fn pod_selector(labels: Option<&LabelSelector>) -> Result<Selector, String> {
     Ok(Selector::and_all(&terms))
 }
 
-fn label_terms(labels: &LabelSelector) -> Result<Vec<Selector>, String> {
+pub(super) fn label_terms(labels: &LabelSelector) -> Result<Vec<Selector>, String> {
     let mut terms = Vec::new();
     for (key, value) in labels.match_labels.iter().flatten() {
         crate::names::label_key(key)?;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{self as convert, Converted};
+use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::{FieldError, v3};
 
 /// What an object says.
@@ -49,6 +50,9 @@ pub fn update(object: &Value, prefix: &str) -> Option<Telling> {
         ("v1", "ServiceAccount") => read(object, service_account),
         ("v1", "Node") => read(object, node),
         ("networking.k8s.io/v1", "NetworkPolicy") => read(object, kubernetes_network_policy),
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => {
+            read(object, cluster_network_policy)
+        }
         ("discovery.k8s.io/v1", "EndpointSlice") => read(object, endpoint_slice),
         ("projectcalico.org/v3", kind) => match kind {
             "NetworkPolicy" => read(object, network_policy),
@@ -118,6 +122,11 @@ fn policy(Converted { value, errors }: Converted<Policy>) -> Told {
 /// A policy of Kubernetes.
 pub fn kubernetes_network_policy(given: &NetworkPolicy) -> Telling {
     convert::kubernetes_network_policy(given).map(policy)
+}
+
+/// A policy of Kubernetes, of the whole cluster.
+pub fn cluster_network_policy(given: &ClusterNetworkPolicy) -> Telling {
+    convert::cluster_network_policy(given).map(policy)
 }
 
 /// A policy of ours, in a namespace.

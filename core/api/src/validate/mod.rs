@@ -67,7 +67,7 @@ pub(crate) fn kind_of(object: &Value) -> Result<&'static Kind, Vec<FieldError>> 
         FieldError::new(
             "apiVersion",
             format!(
-                "{version} {kind} is no kind known here (want one of projectcalico.org/v3, operator.tigera.io/v1 Installation or networking.k8s.io/v1 NetworkPolicy)"
+                "{version} {kind} is no kind known here (want one of projectcalico.org/v3, operator.tigera.io/v1 Installation, networking.k8s.io/v1 NetworkPolicy or policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy)"
             ),
         )
     }])

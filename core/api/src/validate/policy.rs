@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::rules::{self, Place, into_errors};
 use super::{Errors, read, selector};
+use crate::FieldError;
+use crate::cluster_policy::ClusterNetworkPolicySpec;
 use crate::convert;
 use crate::names;
 use crate::net::prefix;
@@ -182,6 +184,23 @@ pub(crate) fn staged_kubernetes_network_policy(
     }
     match crate::kubernetes::staged(&policy) {
         Ok(read) => kubernetes(&read, errors),
+        Err(e) => into_errors(e, errors),
+    }
+}
+
+/// Whatever conversion finds is an error here, but for peers that others support: the rules with
+/// them fail closed. It stops at the first of each rule.
+pub(crate) fn cluster_network_policy(object: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let Some(policy) = read::<ClusterNetworkPolicySpec>(object, errors) else { return };
+    let supported = |e: &FieldError| {
+        let last = e.field.rsplit('.').next();
+        !matches!(last, Some("nodes" | "domainNames"))
+    };
+    match convert::cluster_network_policy(&policy) {
+        Ok(converted) => {
+            let all = converted.errors.into_iter().filter(supported);
+            all.for_each(|e| into_errors(e, errors));
+        }
         Err(e) => into_errors(e, errors),
     }
 }

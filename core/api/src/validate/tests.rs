@@ -504,3 +504,102 @@ fn other_kinds() {
         assert!(found, "{text}: wanted {field}: ..{part}.., got {errors:?}");
     }
 }
+
+const CNP: &str = r"
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: p}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {}}
+  ingress:
+    - name: first
+      action: Accept
+      from:
+        - pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: x}}}
+      protocols:
+        - tcp: {destinationPort: {number: 80}}
+        - udp: {destinationPort: {range: {start: 53, end: 54}}}
+        - sctp: {}
+        - destinationNamedPort: web
+  egress:
+    - action: Deny
+      to:
+        - networks: [10.0.0.0/8, 'fd00::/8']
+        - namespaces: {matchExpressions: [{key: a, operator: In, values: [b]}]}
+";
+
+#[test]
+fn cluster_network_policies() {
+    let (from, to) = ("spec.ingress[0].from", "spec.egress[0].to");
+    let protocol = "/spec/ingress/0/protocols/0";
+    check(
+        CNP,
+        &[
+            ("/spec/tier", json!("admin"), "spec.tier", "Admin, Baseline"),
+            ("/spec/tier", Value::Null, "spec.tier", "is required"),
+            ("/spec/priority", json!(1001), "spec.priority", "want 0 to 1000"),
+            ("/spec/priority", Value::Null, "spec.priority", "is required"),
+            ("/spec/subject", json!({}), "spec.subject", "exactly one of"),
+            (
+                "/spec/subject",
+                json!({"namespaces": {}, "pods": {"podSelector": {}}}),
+                "spec.subject",
+                "exactly one of",
+            ),
+            ("/spec/ingress/0/action", json!("Allow"), "spec.ingress[0].action", "Accept, Deny"),
+            ("/spec/ingress/0/from", json!([]), from, "at least one peer"),
+            ("/spec/ingress/0/from/0", json!({}), &format!("{from}[0]"), "exactly one of"),
+            (
+                "/spec/ingress/0/from/0",
+                json!({"namespaces": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+                &format!("{from}[0].namespaces.matchExpressions[0].values"),
+                "is required beside operator In",
+            ),
+            (
+                "/spec/ingress/0/from/0",
+                json!({"namespaces": {"matchLabels": {"a b": "c"}}}),
+                &format!("{from}[0].namespaces"),
+                "no label key",
+            ),
+            (protocol, json!({}), "spec.ingress[0].protocols[0]", "exactly one of"),
+            (
+                protocol,
+                json!({"tcp": {"destinationPort": {"number": 0}}}),
+                "spec.ingress[0].protocols[0].tcp.destinationPort.number",
+                "want 1 to 65535",
+            ),
+            (
+                protocol,
+                json!({"tcp": {"destinationPort": {"range": {"start": 2, "end": 1}}}}),
+                "spec.ingress[0].protocols[0].tcp.destinationPort.range.end",
+                "below the start",
+            ),
+            (
+                protocol,
+                json!({"destinationNamedPort": "80"}),
+                "spec.ingress[0].protocols[0].destinationNamedPort",
+                "no name",
+            ),
+            (
+                "/spec/egress/0/to/0",
+                json!({"networks": ["10.0.0.0/33"]}),
+                &format!("{to}[0].networks[0]"),
+                "10.0.0.0/33",
+            ),
+            (
+                "/spec/egress/0/to/0",
+                json!({"domainNames": ["a.b"], "nodes": {}, "networks": ["x"]}),
+                &format!("{to}[0]"),
+                "exactly one of",
+            ),
+            (
+                "/spec/egress/0/protocols",
+                json!([{"destinationNamedPort": "web"}]),
+                "spec.egress[0].protocols[0].destinationNamedPort",
+                "beside networks",
+            ),
+        ],
+    );
+}
