@@ -89,6 +89,60 @@ fn check(options: &str, encap: &str, families: usize) {
     s.down(&before);
 }
 
+/// Pods of before keep their interfaces and their policy, pods to come get the first prefix.
+#[test]
+fn other_prefixes_of_interfaces() {
+    let s = Sandbox::up("--nodes 2 --dual-stack");
+    furnish(&s);
+    s.kubectl("apply -f -", POLICY);
+    connections_under_policy(&s, 6);
+    let felix = json!({"apiVersion": "projectcalico.org/v3", "kind": "FelixConfiguration",
+        "metadata": {"name": "default"}, "spec": {"interfacePrefix": "tap,cali"}});
+    s.kubectl("apply -f -", &felix.to_string());
+    for node in ["k8s-node-1", "k8s-node-2"] {
+        common::eventually("the agents run with the new setting", || {
+            let log = s.run(&format!("logs {node}"));
+            if log.matches("start-up complete").count() == 2 { Ok(()) } else { Err(log) }
+        });
+    }
+    s.kubectl("run late --image=c --port=80 --labels app=late", "");
+    s.kubectl("run elsewhere --image=c --port=80 --labels app=elsewhere", "");
+    s.pods_ready();
+    connections_under_policy(&s, 20);
+    let links = |prefix: &str| {
+        let all = ["k8s-node-1", "k8s-node-2"].map(|n| s.on_node(n, "ip -br link")).concat();
+        all.lines().filter(|l| l.starts_with(prefix)).count()
+    };
+    assert_eq!((links("cali"), links("tap")), (3, 2));
+    // Not configured any more, but they are there.
+    let felix = felix.to_string().replace("tap,cali", "tap");
+    s.kubectl("apply -f -", &felix);
+    for node in ["k8s-node-1", "k8s-node-2"] {
+        common::eventually("the agents run with the newest setting", || {
+            let log = s.run(&format!("logs {node}"));
+            if log.matches("start-up complete").count() == 3 { Ok(()) } else { Err(log) }
+        });
+    }
+    connections_under_policy(&s, 20);
+    s.kubectl("delete pods --all --timeout=60s", "");
+    common::eventually("nothing is left", || {
+        let routes = ["k8s-node-1", "k8s-node-2"].map(|n| s.on_node(n, "ip route")).concat();
+        if links("cali") + links("tap") == 0 && !routes.contains("scope link dev tap") {
+            Ok(())
+        } else {
+            Err(routes)
+        }
+    });
+}
+
+fn connections_under_policy(s: &Sandbox, pairs: usize) {
+    let outcomes = s.expect_agreement("", "under a policy");
+    assert_eq!(outcomes.len(), pairs);
+    for o in &outcomes {
+        assert_eq!(o["reachable"], pair(o).0 != "default/here", "{o}");
+    }
+}
+
 #[test]
 fn without_a_tunnel() {
     check("--encap none", "none", 1);

@@ -140,9 +140,15 @@ async fn workloads(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Val
         Some(namespace) => format!("/api/v1/namespaces/{}/pods", escape(namespace)),
         None => "/api/v1/pods".to_owned(),
     };
+    let felix = "/apis/projectcalico.org/v3/felixconfigurations/default";
+    let felix = cluster.send(Method::GET, felix, None).await?.unwrap_or_default();
+    let prefixes = felix["spec"]["interfacePrefix"].as_str().unwrap_or_default().split(',');
+    // That of pods to come.
+    let prefix = prefixes.map(str::trim).find(|p| !p.is_empty());
+    let prefix = prefix.unwrap_or("cali");
     let mut all = Vec::new();
     for pod in core::<k8s_openapi::api::core::v1::Pod>(cluster, &path).await? {
-        match convert::workload_view(&pod, "cali") {
+        match convert::workload_view(&pod, prefix) {
             Ok(Some(view)) => all.push(serde_json::to_value(view)?),
             Ok(None) => (),
             Err(e) => {

@@ -327,7 +327,7 @@ impl Cni {
     }
 
     fn endpoint(&self, pod: &Pod, plan: &Plan) -> Result<WorkloadEndpoint, Failure> {
-        endpoint_of(pod, &self.interface_prefix, &plan.addresses).map_err(|why| Failure {
+        endpoint_of(pod, self.interface_prefix(), &plan.addresses).map_err(|why| Failure {
             code: codes::INTERNAL,
             msg: "the pod cannot be understood".to_owned(),
             details: why,

@@ -18,6 +18,7 @@ use crate::drivers;
 use crate::engine::Engine;
 use crate::felix;
 use crate::inbox::Inbox;
+use crate::kernel;
 use crate::pods::Pods;
 use crate::server::{self, Cni, Parts};
 use crate::settings::Settings;
@@ -100,7 +101,9 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
     serve_health(&settings, &health, &shared).await?;
     let felix = felix::load(&settings, &datastore).await;
     let node = NodeName::from(settings.node.as_str());
-    let dataplane = drivers::open(&settings.node, &felix.config, &mut registry)?;
+    let mut config = felix.config.clone();
+    config.interface_prefixes = kernel::prefixes(config.interface_prefixes).await?;
+    let dataplane = drivers::open(&settings.node, &config, &mut registry)?;
     let tables = dataplane.policies().events()?;
     let again = dataplane.policies().again();
     let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), (looping, again));
@@ -114,16 +117,17 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
         pods: pods.clone(),
         inbox: inbox.clone(),
         shared,
+        interface_prefixes: config.interface_prefixes,
         host_settings: Arc::new(netlink::Settings::open()?),
     };
     let cni = Arc::new(Cni::new(&settings, parts));
     cni.listen()?;
     tokio::spawn(cni.clone().recover());
-    tokio::spawn(cni.work_off());
     let interests = Interests {
         node: settings.node.clone(),
-        interface_prefix: settings.interface_prefix.clone(),
+        interface_prefix: cni.interface_prefix().to_owned(),
     };
+    tokio::spawn(cni.work_off());
     tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
     let changed = felix::changed(settings.clone(), datastore.clone(), pods.clone(), felix);
     tokio::spawn(startup::run(settings, datastore, addresses, pods, started));

@@ -1,5 +1,6 @@
 //! Interfaces of pods: netlink's blocking calls, off the asynchronous threads.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -87,19 +88,41 @@ pub(crate) struct Found {
     pub(crate) alias: Option<Alias>,
 }
 
-/// Every interface whose name begins like a pod's.
-pub(crate) async fn found(prefix: String) -> Result<Vec<Found>> {
+/// Every interface that we made for a pod, and every other whose name begins like a pod's.
+pub(crate) async fn found(prefixes: Vec<String>) -> Result<Vec<Found>> {
     blocking(move || {
         let mut socket = Socket::open()?;
         let ours = wired_pods(&mut socket)?;
+        let ours: BTreeMap<_, _> = ours.into_iter().map(|(link, a)| (link.name, a)).collect();
         let all = netlink::link::list(&mut socket)?.into_iter().map(|l| l.name);
-        let alias = |name: &IfaceName| {
-            ours.iter().find(|(link, _)| link.name == *name).map(|(_, alias)| alias.clone())
-        };
-        let pods = all.filter(|name| name.as_str().starts_with(&prefix));
-        Ok(pods.map(|iface| Found { alias: alias(&iface), iface }).collect())
+        let found = all.map(|iface| Found { alias: ours.get(&iface).cloned(), iface });
+        let like_a_pods = |f: &Found| prefixes.iter().any(|p| f.iface.as_str().starts_with(p));
+        Ok(found.filter(|f| f.alias.is_some() || like_a_pods(f)).collect())
     })
     .await
+}
+
+/// The configured prefixes, and those of pods that were made under another configuration: what runs
+/// stays under policy. The first is that of pods to come.
+pub(crate) async fn prefixes(configured: Vec<String>) -> Result<Vec<String>> {
+    let existing = found(Vec::new()).await?;
+    Ok(with_existing(configured, existing.iter().map(|f| f.iface.as_str())))
+}
+
+fn with_existing<'a>(
+    mut prefixes: Vec<String>,
+    existing: impl Iterator<Item = &'a str>,
+) -> Vec<String> {
+    for name in existing {
+        if prefixes.iter().any(|p| name.starts_with(p)) {
+            continue;
+        }
+        let digits = name.len().saturating_sub(api::convert::INTERFACE_DIGITS);
+        let prefix = name.get(..digits).filter(|p| !p.is_empty()).unwrap_or(name);
+        tracing::warn!(prefix, "pods have interfaces of a prefix that is not configured any more");
+        prefixes.push(prefix.to_owned());
+    }
+    prefixes
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -126,6 +149,13 @@ pub(crate) fn parse_mac(text: &str) -> Option<Mac> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pods_of_an_earlier_prefix_stay_under_policy() {
+        let existing = ["cali0123456789a", "tap0123456789ab", "cali123456789ab"];
+        let all = with_existing(vec!["tap".to_owned()], existing.into_iter());
+        assert_eq!(all, ["tap", "cali"]);
+    }
 
     #[test]
     fn hardware_addresses() {

@@ -117,6 +117,13 @@ impl Pods {
         self.tables().attachments.insert(id, attachment);
     }
 
+    /// The pod that has this container.
+    pub(crate) fn whose(&self, container: &str) -> Option<WorkloadId> {
+        let tables = self.tables();
+        let found = tables.attachments.iter().find(|(_, a)| a.container == container);
+        found.map(|(id, _)| id.clone())
+    }
+
     /// Forgets the attachment, if it is still that container's.
     pub(crate) fn detach(&self, id: &WorkloadId, container: &str) {
         let mut tables = self.tables();

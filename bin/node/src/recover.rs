@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use datastore::Backoff;
-use model::Update;
+use model::{IfaceName, Update};
+use netlink::Alias;
 
 use crate::add::endpoint_of;
 use crate::inbox::Order;
@@ -30,22 +31,31 @@ impl Cni {
     }
 
     async fn try_recover(self: &Arc<Self>) -> Result<()> {
-        let found = kernel::found(self.interface_prefix.clone()).await?;
+        let found = kernel::found(self.interface_prefixes.clone()).await?;
         let held = self.addresses.held_by_node().await?;
         let by_container: HashMap<&str, &Found> =
             found.iter().filter_map(|f| Some((f.alias.as_ref()?.container.as_str(), f))).collect();
+        // A container of the name that a pod would get now is its last.
+        let mut by_pod: HashMap<&str, (&IfaceName, &Alias)> = HashMap::new();
+        for found in &found {
+            let Some(alias) = &found.alias else { continue };
+            let current = found.iface.as_str().starts_with(self.interface_prefix());
+            if current || !by_pod.contains_key(alias.pod_uid.as_str()) {
+                by_pod.insert(&alias.pod_uid, (&found.iface, alias));
+            }
+        }
         let mut kept: HashSet<&str> = HashSet::new();
         for (id, pod) in self.pods.all() {
-            let iface = self.host_iface(&id)?;
-            let Some(found) = found.iter().find(|f| f.iface == iface) else { continue };
-            let Some(alias) = &found.alias else { continue };
-            if pod.metadata.uid.as_deref() != Some(&alias.pod_uid) {
-                continue; // left by a predecessor: its DEL, or GC, removes it
-            }
+            // Left by a predecessor of the same name: its DEL, or GC, removes it.
+            let Some((iface, alias)) = pod.metadata.uid.as_deref().and_then(|u| by_pod.get(u))
+            else {
+                continue;
+            };
             let handle = format!("{}.{}", alias.network, alias.container);
             let Some((addresses, _)) = held.get(&handle) else { continue };
-            match endpoint_of(&pod, &self.interface_prefix, addresses) {
-                Ok(endpoint) => {
+            match endpoint_of(&pod, self.interface_prefix(), addresses) {
+                Ok(mut endpoint) => {
+                    endpoint.iface = (*iface).clone();
                     let container = alias.container.clone();
                     let endpoint = Arc::new(endpoint);
                     self.inbox.order(Order::Attach { container, endpoint, done: None });
@@ -81,7 +91,11 @@ impl Cni {
         let (Some(namespace), Some(pod)) = (owner.get("namespace"), owner.get("pod")) else {
             return true;
         };
-        let name = api::convert::interface_name(&self.interface_prefix, namespace, pod);
-        found.iter().any(|f| f.iface.as_str() == name && f.alias.is_none())
+        let names: Vec<_> = self
+            .interface_prefixes
+            .iter()
+            .map(|p| api::convert::interface_name(p, namespace, pod))
+            .collect();
+        found.iter().any(|f| f.alias.is_none() && names.iter().any(|n| f.iface.as_str() == n))
     }
 }

@@ -53,7 +53,10 @@ impl Cni {
     /// Interface first, then rules. Never a successor's.
     pub(crate) async fn detach(&self, id: &WorkloadId, container: &str) -> Result<()> {
         let iface = self.host_iface(id)?;
-        kernel::unwire(iface, container.to_owned()).await?;
+        if !kernel::unwire(iface, container.to_owned()).await? {
+            // Gone already, or of another prefix.
+            self.unwire_container(container).await?;
+        }
         self.pods.detach(id, container);
         let (done, gone) = oneshot::channel();
         let order = Order::Detach { id: id.clone(), container: container.to_owned(), done };
@@ -66,7 +69,7 @@ impl Cni {
 
     /// For runtimes that do not say whose container it was.
     async fn unwire_container(&self, container: &str) -> Result<()> {
-        for found in kernel::found(self.interface_prefix.clone()).await? {
+        for found in kernel::found(self.interface_prefixes.clone()).await? {
             if found.alias.as_ref().is_some_and(|a| a.container == container) {
                 kernel::unwire(found.iface, container.to_owned()).await?;
             }
@@ -114,7 +117,7 @@ impl Cni {
         let valid: BTreeSet<&str> =
             list.into_iter().flatten().filter_map(|a| a["containerID"].as_str()).collect();
         let failed = |e: &anyhow::Error| internal("collecting failed", e);
-        let found = kernel::found(self.interface_prefix.clone()).await.map_err(|e| failed(&e))?;
+        let found = kernel::found(self.interface_prefixes.clone()).await.map_err(|e| failed(&e))?;
         for one in found {
             let Some(alias) = one.alias.filter(|a| a.network == network) else { continue };
             if !valid.contains(alias.container.as_str()) {
@@ -134,9 +137,7 @@ impl Cni {
     }
 
     async fn drop_interface(&self, iface: &IfaceName, container: &str) -> Result<()> {
-        let whose = self.pods.all().into_iter().map(|(id, _)| id);
-        let whose = whose.filter(|id| self.host_iface(id).is_ok_and(|i| i == *iface)).last();
-        match whose {
+        match self.pods.whose(container) {
             Some(id) => {
                 let _lane = self.lane(&id).await;
                 self.detach(&id, container).await

@@ -31,7 +31,8 @@ const LANES: usize = 64;
 /// Everything that requests need.
 pub(crate) struct Cni {
     pub(crate) node: String,
-    pub(crate) interface_prefix: String,
+    /// What the names of pods' interfaces begin with; the first that of pods to come.
+    pub(crate) interface_prefixes: Vec<String>,
     pub(crate) pod_mtu: Option<u32>,
     pub(crate) datastore: Datastore,
     pub(crate) addresses: Arc<Addresses>,
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     pub(crate) pods: Arc<Pods>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) interface_prefixes: Vec<String>,
     pub(crate) host_settings: Arc<netlink::Settings>,
 }
 
@@ -57,7 +59,7 @@ impl Cni {
     pub(crate) fn new(settings: &crate::settings::Settings, parts: Parts) -> Self {
         Self {
             node: settings.node.clone(),
-            interface_prefix: settings.interface_prefix.clone(),
+            interface_prefixes: parts.interface_prefixes,
             pod_mtu: settings.pod_mtu,
             datastore: parts.datastore,
             addresses: parts.addresses,
@@ -78,10 +80,17 @@ impl Cni {
         self.lanes[hasher.finish() as usize % LANES].lock().await
     }
 
-    /// Name of a pod's interface on the host.
+    /// What the interfaces of pods to come begin with.
+    pub(crate) fn interface_prefix(&self) -> &str {
+        self.interface_prefixes.first().map_or(model::wiring::WORKLOAD_PREFIX, String::as_str)
+    }
+
+    /// Name of a pod's interface on the host, if it is made now.
     pub(crate) fn host_iface(&self, id: &WorkloadId) -> Result<IfaceName> {
-        let name = api::convert::interface_name(&self.interface_prefix, &id.namespace, &id.name);
-        name.parse().context("the interface prefix is too long")
+        let prefix = self.interface_prefix();
+        let name = api::convert::interface_name(prefix, &id.namespace, &id.name);
+        name.parse()
+            .with_context(|| format!("interfacePrefix {prefix:?} is too long (want up to 4 bytes)"))
     }
 
     /// Serves until the runtime ends; returns once the socket is there.

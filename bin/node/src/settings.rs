@@ -41,7 +41,6 @@ pub(crate) struct Settings {
     /// For other processes: `nodename`.
     pub(crate) lib_dir: PathBuf,
     pub(crate) log: LogConfig,
-    pub(crate) interface_prefix: String,
     pub(crate) addresses: BTreeMap<IpVersion, Address>,
     pub(crate) default_pools: Vec<DefaultPool>,
     pub(crate) health: Option<SocketAddr>,
@@ -76,7 +75,6 @@ impl Settings {
                 format: if json { Format::Json } else { Format::Text },
                 file: get("FELIX_LOGFILEPATH").filter(|p| p != "none").map(PathBuf::from),
             },
-            interface_prefix: get("FELIX_INTERFACEPREFIX").unwrap_or_else(|| "cali".into()),
             addresses: addresses.into_iter().map(|(v, name)| (v, address(&get, name))).collect(),
             default_pools: default_pools(&get)?,
             health: listen(

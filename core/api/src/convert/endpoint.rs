@@ -34,6 +34,9 @@ pub const CONTAINER_ID_ANNOTATION: &str = "cni.projectcalico.org/containerID";
 const AWS_POD_IPS_ANNOTATION: &str = "vpc.amazonaws.com/pod-ips";
 const ALLOWED_SOURCES_ANNOTATION: &str = "cni.projectcalico.org/allowedSourcePrefixes";
 
+/// How many hex digits follow the prefix in the name of a pod's interface.
+pub const INTERFACE_DIGITS: usize = 11;
+
 /// Name of the host side of a pod's interface pair: the prefix and 11 hex digits of the SHA-1 of
 /// `namespace.pod`.
 pub fn interface_name(prefix: &str, namespace: &str, pod: &str) -> String {
@@ -44,7 +47,7 @@ pub fn interface_name(prefix: &str, namespace: &str, pod: &str) -> String {
             name.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
         }
     }
-    name.truncate(prefix.len() + 11);
+    name.truncate(prefix.len() + INTERFACE_DIGITS);
     name
 }
 
