@@ -6,7 +6,6 @@
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod common;
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -14,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::holdings::holdings;
 use common::{Sandbox, eventually, inside};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The longest that an established connection may wait for its echo: a fraction of a second, on a
 /// machine that runs other tests at the same time.
@@ -166,32 +166,6 @@ fn denied(to: SocketAddr, stop: &AtomicBool) -> Result<Figures, String> {
     Ok(figures)
 }
 
-/// What nodes hold for pods: must be the same before the first and after the last.
-#[derive(Debug, PartialEq, Eq)]
-struct Holdings {
-    handles: BTreeSet<String>,
-    links: Vec<String>,
-    routes: Vec<String>,
-    rules: Vec<String>,
-}
-
-fn holdings(s: &Sandbox) -> Holdings {
-    let blocks = s.json("get ipamblocks");
-    let blocks = blocks["items"].as_array().unwrap();
-    let attributes = blocks.iter().flat_map(|b| b["spec"]["attributes"].as_array().unwrap());
-    let text = |v: &Value| v.as_str().unwrap_or("no handle").to_owned();
-    let pods = |command: &str, has: &str| -> Vec<String> {
-        let all = NODES.map(|n| s.on_node(n, command)).concat();
-        all.lines().filter(|l| l.contains(has)).map(str::to_owned).collect()
-    };
-    Holdings {
-        handles: attributes.map(|a| text(&a["handle_id"])).collect(),
-        links: pods("ip -o link", "cali").into_iter().filter(|l| !l.contains(".calico")).collect(),
-        routes: pods("ip route show table all", "dev cali"),
-        rules: pods("nft -s list ruleset", ""),
-    }
-}
-
 /// A pod made at a bad time becomes ready, and is under policy.
 fn works(s: &Sandbox, name: &str) {
     s.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=60s"), "");
@@ -217,7 +191,7 @@ const SUPERVISOR: &[&str] = &[" supervise "];
 #[test]
 fn any_process_can_be_killed_at_any_time() {
     let s = Sandbox::up("--nodes 2");
-    let empty = holdings(&s);
+    let empty = holdings(&s, &NODES);
     let pods = [
         pod("client", "client", NODES[0]),
         pod("intruder", "intruder", NODES[0]),
@@ -245,7 +219,7 @@ fn any_process_can_be_killed_at_any_time() {
     s.kubectl("delete pods --all --timeout=60s", "");
     s.kubectl("delete networkpolicies.networking.k8s.io --all", "");
     eventually("nothing has leaked", || {
-        let now = holdings(&s);
+        let now = holdings(&s, &NODES);
         if now == empty { Ok(()) } else { Err(format!("{now:#?} instead of {empty:#?}")) }
     });
 }

@@ -1,5 +1,7 @@
 //! A sandbox of its own for each test, with the clients that users have.
 
+pub(crate) mod holdings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
