@@ -41,10 +41,11 @@ bench: build
 
 # The property tests of everything that needs no kernel, from new seeds, twenty times; then the kernel's
 # verdicts against the specification's, on many random clusters.
-soak: setup
+soak: build
 	for round in $$(seq $${ROUNDS:-20}); do \
 	  $(CARGO) test --release --locked $(addprefix -p ,api calc ipam model rules selector store) || exit 1; done
 	CLUSTERS=$${CLUSTERS:-5000} $(CARGO) test --release --locked -p nft --test verdicts -- --nocapture
+	SETS=$${SETS:-200} CHURN=$${CHURN:-40} $(CARGO) test --release --locked -p calico --test random --test churn -- --nocapture
 
 fuzz: setup
 	dev/fuzz.sh
