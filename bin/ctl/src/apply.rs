@@ -395,7 +395,9 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
 /// The kind that a word means.
 pub(crate) fn kind(word: &str) -> Result<&'static Kind> {
     api::by_word(word).with_context(|| {
-        let known: Vec<&str> = api::kinds().iter().map(|k| k.plural).collect();
+        let mut known: Vec<&str> = api::kinds().iter().map(|k| k.plural).collect();
+        known.sort_unstable();
+        known.dedup();
         format!("{word:?} is no kind (want one of {})", known.join(", "))
     })
 }
