@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     Get(GetArgs),
     /// Checks files, without a cluster.
     Validate(ValidateArgs),
+    /// Shows what objects of Kubernetes become: policies, pods, namespaces, service accounts.
+    Convert(ConvertArgs),
     /// Address management.
     Ipam {
         #[command(subcommand)]
@@ -272,6 +274,25 @@ pub(crate) struct ValidateArgs {
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ConvertOutput,
+}
+
+/// Forms of objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConvertOutput {
+    /// Documents.
+    #[default]
+    Yaml,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

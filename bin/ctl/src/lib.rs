@@ -15,6 +15,7 @@ mod apply;
 mod args;
 mod check;
 mod cluster;
+mod convert;
 mod explain;
 mod files;
 mod get;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
     let access = cli.access;
     match cli.verb {
         Verb::Validate(args) => check::validate(&args),
+        Verb::Convert(args) => convert::convert(&args),
         Verb::Version(args) => version::version(&access, &args),
         Verb::Apply(args) => apply::write(&access, apply::Mode::Apply, &args),
         Verb::Create(args) => apply::write(&access, apply::Mode::Create, &args),

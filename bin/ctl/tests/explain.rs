@@ -146,6 +146,40 @@ fn staged_policies() {
 }
 
 #[test]
+fn what_objects_of_kubernetes_become() {
+    let folder = folder();
+    let objects = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: a, labels: {k: v}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: a, name: p}
+spec: {podSelector: {}, ingress: [{ports: [{port: 80}]}]}
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: c}
+spec:
+  {tier: Admin, priority: 1, subject: {namespaces: {}},
+   ingress: [{action: Deny, from: [{namespaces: {}}]}]}
+";
+    std::fs::write(folder.path().join("k.yaml"), objects).unwrap();
+    let (code, out, errors) =
+        run(folder.path(), &["convert", "-f", "objects.yaml", "-f", "k.yaml", "-o", "json"], "");
+    assert!(code == Some(1) && errors.contains("objects.yaml"), "{errors}");
+    let kinds: Vec<Value> = out.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let kinds: Vec<&str> = kinds.iter().map(|o: &Value| o["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["NetworkPolicy", "Profile", "NetworkPolicy", "GlobalNetworkPolicy"]);
+    let (code, out, errors) = run(folder.path(), &["convert", "-f", "k.yaml"], "");
+    assert_eq!(code, Some(0), "{errors}");
+    std::fs::write(folder.path().join("ours.yaml"), out.join("\n")).unwrap();
+    let (code, _, errors) = run(folder.path(), &["validate", "-f", "ours.yaml"], "");
+    assert_eq!(code, Some(0), "{errors}");
+}
+
+#[test]
 fn matrix_and_selectors() {
     let folder = folder();
     let args = ["policy", "matrix", "--port", "80", "-o", "json", "-f", "objects.yaml"];

@@ -447,3 +447,64 @@ fn malformed_cluster_network_policies_fail_closed() {
         assert!(cluster_policy(&whole).is_err(), "{whole}");
     }
 }
+
+/// A policy of Kubernetes, shown as one of ours and read again, means the same.
+#[test]
+fn views_of_policies() {
+    let kubernetes = yaml(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: a}
+spec:
+  podSelector: {matchLabels: {app: x}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from: [{namespaceSelector: {matchLabels: {k: v}}}, {ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]
+    ports: [{port: 80}, {port: 90, endPort: 99}, {port: web, protocol: UDP}]
+  egress: [{}]",
+    );
+    let cluster = cluster_policy(
+        "{tier: Admin, priority: 3, subject: {namespaces: {}}, egress: [
+          {action: Pass, to: [{pods: {podSelector: {matchLabels: {c: d}}}}, {networks: ['fd00::/8']}],
+           protocols: [{sctp: {}}]}]}",
+    );
+    let read = serde_json::from_value(kubernetes).unwrap();
+    for policy in [convert::kubernetes_network_policy(&read).unwrap(), cluster.unwrap()] {
+        let policy = policy.value;
+        let view = convert::policy_view(&policy);
+        assert_eq!(api::validate(&view, None), []);
+        let namespaced = view["kind"] == "NetworkPolicy";
+        let again = if namespaced {
+            convert::network_policy(&serde_json::from_value(view).unwrap())
+        } else {
+            convert::global_network_policy(&serde_json::from_value(view).unwrap())
+        };
+        let again = again.unwrap();
+        assert_eq!(again.errors, []);
+        let again = again.value;
+        assert_eq!((&again.tier, again.order), (&policy.tier, policy.order));
+        assert_eq!(
+            (again.applies_ingress, again.applies_egress),
+            (policy.applies_ingress, policy.applies_egress)
+        );
+        let selects = |s: &Selector| {
+            let text = format!("{} && projectcalico.org/namespace == 'a'", s.canonical());
+            Selector::parse(if namespaced { &text } else { s.canonical() }).unwrap()
+        };
+        assert_eq!(selects(&policy.selector).canonical(), again.selector.canonical());
+        for (was, is) in [(&policy.ingress, &again.ingress), (&policy.egress, &again.egress)] {
+            assert_eq!(was.len(), is.len());
+            for (was, is) in was.iter().zip(is) {
+                let everywhere = |entity: &mut model::policy::EntityMatch| {
+                    let own = Selector::has(convert::NAMESPACE_LABEL);
+                    let given = entity.selector.take();
+                    entity.selector =
+                        given.map(|s| if namespaced { Selector::and_all(&[own, s]) } else { s });
+                };
+                let mut was = was.clone();
+                was.origin = is.origin;
+                everywhere(&mut was.source);
+                everywhere(&mut was.destination);
+                assert_eq!(was, *is);
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod policy;
 mod rules;
 mod selectors;
 pub mod update;
+mod view;
 
 pub use cluster_policy::cluster_network_policy;
 pub use endpoint::{
@@ -23,6 +24,7 @@ pub use policy::{
     global_network_policy, kubernetes_network_policy, network_policy, staged_global_network_policy,
     staged_kubernetes_network_policy, staged_network_policy, tier,
 };
+pub use view::policy_view;
 
 use crate::FieldError;
 
