@@ -11,12 +11,12 @@ use crate::meta::Spec;
 use crate::operator::InstallationSpec;
 use crate::schema;
 use crate::v3::{
-    BGPConfigurationSpec, BGPPeerSpec, BlockAffinitySpec, ClusterInformationSpec,
-    FelixConfigurationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec,
-    IPAMBlockSpec, IPAMConfigurationSpec, IPAMHandleSpec, IPPoolSpec, IPReservationSpec,
-    KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, ProfileSpec,
-    StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
-    TierSpec, WorkloadEndpointSpec,
+    BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, BlockAffinitySpec, CalicoNodeStatusSpec,
+    ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
+    HostEndpointSpec, IPAMBlockSpec, IPAMConfigurationSpec, IPAMHandleSpec, IPPoolSpec,
+    IPReservationSpec, KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec,
+    NodeSpec, ProfileSpec, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
+    StagedNetworkPolicySpec, TierSpec, WorkloadEndpointSpec,
 };
 use crate::validate::{self, Check};
 
@@ -341,6 +341,7 @@ const KINDS: &[Kind] = &[
         bgp::peer,
     )
     .words(&["bgpp", "bgpps", "bp", "bps"]),
+    kind::<BGPFilterSpec>("bgpfilter", &[], &[], bgp::filter),
     kind::<FelixConfigurationSpec>(
         "felixconfiguration",
         &["felixconfig", "felixconfigs"],
@@ -367,6 +368,13 @@ const KINDS: &[Kind] = &[
         rest::cluster_information,
     )
     .words(&["clusterinfos"]),
+    kind::<CalicoNodeStatusSpec>(
+        "caliconodestatus",
+        &[],
+        &[col("Node", ".spec.node"), col("Classes", ".spec.classes")],
+        rest::node_status,
+    )
+    .with_status(),
     kind::<NodeSpec>(
         "node",
         &["no", "nos"],

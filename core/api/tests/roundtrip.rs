@@ -57,6 +57,22 @@ fn good() -> Vec<Value> {
         ),
         ("BGPConfiguration", json!({"asNumber": 64_512, "nodeToNodeMeshEnabled": false})),
         ("BGPPeer", json!({"peerIP": "192.0.2.3", "asNumber": 64_513})),
+        (
+            "BGPFilter",
+            json!({"exportV4": [{"cidr": "10.0.0.0/8", "matchOperator": "In", "prefixLength": {"min": 0, "max": 24},
+                "peerType": "eBGP", "communities": {"values": ["65000:1"]}, "asPathPrefix": ["1.10", 7], "action": "Accept",
+                "operations": [{"addCommunity": {"value": "1:2:3"}}, {"prependASPath": {"prefix": [64_512]}}, {"setPriority": {"value": 9}}]}],
+                "importV6": [{"cidr": "fd00::/8", "matchOperator": "NotIn", "interface": "eth*", "source": "RemotePeers", "action": "Reject"}]}),
+        ),
+        (
+            "CalicoNodeStatus",
+            json!({"node": "n", "classes": ["Agent", "BGP"], "updatePeriodSeconds": 10}),
+        ),
+        (
+            "KubeControllersConfiguration",
+            json!({"controllers": {"node": {"hostEndpoint": {"autoCreate": "Enabled",
+                "templates": [{"generateName": "t", "interfacePattern": "eth.*", "nodeSelector": "all()"}]}}}}),
+        ),
         ("FelixConfiguration", json!({"logSeverityScreen": "Debug", "vxlanMTU": 1400})),
         ("ClusterInformation", json!({"clusterType": "k8s", "datastoreReady": true})),
         ("Node", json!({"bgp": {"asNumber": 64_514, "ipv4Address": "10.0.0.1/24"}})),
@@ -64,7 +80,9 @@ fn good() -> Vec<Value> {
     let mut all: Vec<Value> = objects
         .into_iter()
         .map(|(kind, spec)| {
-            let single = ["ClusterInformation", "IPAMConfiguration"].contains(&kind);
+            let single =
+                ["ClusterInformation", "IPAMConfiguration", "KubeControllersConfiguration"]
+                    .contains(&kind);
             json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "spec": spec,
                 "metadata": {"name": if single { "default" } else { "x" }, "labels": {"a": "b"}}})
         })
@@ -126,6 +144,9 @@ fn use_it(object: &Value) {
         "BlockAffinity" => round::<v3::BlockAffinitySpec>(object),
         "BGPConfiguration" => round::<v3::BGPConfigurationSpec>(object),
         "BGPPeer" => round::<v3::BGPPeerSpec>(object),
+        "BGPFilter" => round::<v3::BGPFilterSpec>(object),
+        "CalicoNodeStatus" => round::<v3::CalicoNodeStatusSpec>(object),
+        "KubeControllersConfiguration" => round::<v3::KubeControllersConfigurationSpec>(object),
         "FelixConfiguration" => round::<v3::FelixConfigurationSpec>(object),
         "ClusterInformation" => round::<v3::ClusterInformationSpec>(object),
         "Node" => round::<v3::NodeSpec>(object),

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::{Errors, read, selector};
 use crate::net::{address, duration, prefix};
-use crate::v3::{BGPConfigurationSpec, BGPPeerSpec};
+use crate::v3::bgp_filter::{BGPFilterOperation, BGPFilterRule};
+use crate::v3::{BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec};
+use crate::value::NumOrString;
 
 /// The address in `ADDRESS`, `IPv4:PORT` or `[IPv6]:PORT`.
 fn peer_address(text: &str) -> Result<IpAddr, String> {
@@ -138,6 +140,93 @@ pub(crate) fn configuration(object: &Value, _: Option<&Value>, errors: &mut Erro
         if set && given.name() != "default" {
             errors.push(field, "is for the object named default only");
         }
+    }
+}
+
+pub(crate) fn filter(object: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let Some(filter) = read::<BGPFilterSpec>(object, errors) else { return };
+    let spec = &filter.spec;
+    for (list, rules, v4) in [
+        ("exportV4", &spec.export_v4, true),
+        ("importV4", &spec.import_v4, true),
+        ("exportV6", &spec.export_v6, false),
+        ("importV6", &spec.import_v6, false),
+    ] {
+        for (i, rule) in rules.iter().enumerate() {
+            filter_rule(&format!("spec.{list}[{i}]"), rule, v4, errors);
+        }
+    }
+}
+
+fn filter_rule(at: &str, rule: &BGPFilterRule, v4: bool, errors: &mut Errors) {
+    let at = |part: &str| format!("{at}.{part}");
+    if !rule.cidr.is_empty()
+        && let Some(net) = errors.take(&at("cidr"), prefix(&rule.cidr))
+        && net.addr().is_ipv4() != v4
+    {
+        errors.push(at("cidr"), format!("{} is of the other IP version", rule.cidr));
+    }
+    match (rule.cidr.is_empty(), rule.match_operator.is_some()) {
+        (false, false) => errors.push(at("matchOperator"), "is required beside cidr"),
+        (true, true) => errors.push(at("cidr"), "is required beside matchOperator"),
+        _ => {}
+    }
+    if let Some(lengths) = &rule.prefix_length {
+        if rule.cidr.is_empty() {
+            errors.push(at("cidr"), "is required beside prefixLength");
+        }
+        let longest = if v4 { 32 } else { 128 };
+        for (field, length) in [("min", lengths.min), ("max", lengths.max)] {
+            if length.is_some_and(|l| l > longest) {
+                errors.push(at(&format!("prefixLength.{field}")), format!("want 0 to {longest}"));
+            }
+        }
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.*-".contains(c);
+    if rule.interface.len() > 15 || !rule.interface.chars().all(fits) {
+        errors.push(
+            at("interface"),
+            format!(
+                "{:?} is no interface (want up to 15 of letters, digits, \"_\", \".\", \"-\" and \"*\")",
+                rule.interface
+            ),
+        );
+    }
+    for (i, value) in rule.communities.iter().flat_map(|c| &c.values).enumerate() {
+        errors.take(&at(&format!("communities.values[{i}]")), community_value(value));
+    }
+    as_numbers(&at("asPathPrefix"), &rule.as_path_prefix, errors);
+    if !rule.operations.is_empty() && rule.action != "Accept" {
+        errors.push(at("operations"), "are for action Accept only");
+    }
+    for (i, operation) in rule.operations.iter().enumerate() {
+        filter_operation(&at(&format!("operations[{i}]")), operation, errors);
+    }
+}
+
+fn filter_operation(at: &str, operation: &BGPFilterOperation, errors: &mut Errors) {
+    let BGPFilterOperation { add_community, prepend_as_path, set_priority } = operation;
+    let given = [add_community.is_some(), prepend_as_path.is_some(), set_priority.is_some()];
+    if given.iter().filter(|given| **given).count() != 1 {
+        errors.push(at, "want exactly one of addCommunity, prependASPath and setPriority");
+    }
+    if let Some(add) = add_community {
+        errors.take(&format!("{at}.addCommunity.value"), community_value(&add.value));
+    }
+    if let Some(prepend) = prepend_as_path {
+        as_numbers(&format!("{at}.prependASPath.prefix"), &prepend.prefix, errors);
+        if prepend.prefix.is_empty() {
+            errors.push(format!("{at}.prependASPath.prefix"), "is required");
+        }
+    }
+    if set_priority.as_ref().is_some_and(|set| set.value.is_none()) {
+        errors.push(format!("{at}.setPriority.value"), "is required");
+    }
+}
+
+fn as_numbers(at: &str, numbers: &[NumOrString], errors: &mut Errors) {
+    for (i, number) in numbers.iter().enumerate() {
+        errors.take(&format!("{at}[{i}]"), number.as_number());
     }
 }
 

@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::{Errors, read, selector};
 use crate::net::{address, prefix};
 use crate::operator::InstallationSpec;
-use crate::v3::{ClusterInformationSpec, KubeControllersConfigurationSpec, NodeSpec};
+use crate::v3::{
+    CalicoNodeStatusSpec, ClusterInformationSpec, KubeControllersConfigurationSpec, NodeSpec,
+};
 
 pub(crate) fn node(object: &Value, _: Option<&Value>, errors: &mut Errors) {
     let Some(node) = read::<NodeSpec>(object, errors) else { return };
@@ -53,6 +55,25 @@ fn family(field: &str, text: &str, v4: bool, errors: &mut Errors) {
         && ip.is_ipv4() != v4
     {
         errors.push(field, format!("{text} is not IPv{}", if v4 { 4 } else { 6 }));
+    }
+}
+
+pub(crate) fn node_status(object: &Value, _: Option<&Value>, errors: &mut Errors) {
+    let Some(given) = read::<CalicoNodeStatusSpec>(object, errors) else { return };
+    let spec = &given.spec;
+    if spec.node.is_empty() {
+        errors.push("spec.node", "is required");
+    }
+    if spec.classes.is_empty() {
+        errors.push("spec.classes", "is required (want Agent, BGP, Routes or several of them)");
+    }
+    for (i, class) in spec.classes.iter().enumerate() {
+        if spec.classes[..i].contains(class) {
+            errors.push(format!("spec.classes[{i}]"), format!("{class:?} is there already"));
+        }
+    }
+    if spec.update_period_seconds.is_none() {
+        errors.push("spec.updatePeriodSeconds", "is required (0 for a single report)");
     }
 }
 

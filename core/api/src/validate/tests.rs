@@ -351,6 +351,91 @@ fn bgp_peers() {
 }
 
 #[test]
+fn bgp_filters() {
+    check(
+        "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: f}\nspec: {exportV4: [{cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 16}, interface: 'eth*', action: Accept, operations: [{setPriority: {value: 5}}]}], importV6: [{action: Reject}]}\n",
+        &[
+            (
+                "/spec/exportV4/0/cidr",
+                json!("fd00::/8"),
+                "spec.exportV4[0].cidr",
+                "other IP version",
+            ),
+            ("/spec/exportV4/0/cidr", json!(""), "spec.exportV4[0].cidr", "beside matchOperator"),
+            (
+                "/spec/exportV4/0/matchOperator",
+                json!("Near"),
+                "spec.exportV4[0].matchOperator",
+                "NotIn",
+            ),
+            (
+                "/spec/exportV4/0/prefixLength",
+                json!({"max": 33}),
+                "spec.exportV4[0].prefixLength.max",
+                "0 to 32",
+            ),
+            (
+                "/spec/exportV4/0/interface",
+                json!("eth 0"),
+                "spec.exportV4[0].interface",
+                "no interface",
+            ),
+            ("/spec/exportV4/0/action", json!("Drop"), "spec.exportV4[0].action", "Accept, Reject"),
+            (
+                "/spec/exportV4/0/action",
+                json!("Reject"),
+                "spec.exportV4[0].operations",
+                "Accept only",
+            ),
+            (
+                "/spec/exportV4/0/operations/0",
+                json!({}),
+                "spec.exportV4[0].operations[0]",
+                "exactly one",
+            ),
+            (
+                "/spec/exportV4/0/operations/0",
+                json!({"addCommunity": {"value": "1:70000"}}),
+                "spec.exportV4[0].operations[0].addCommunity.value",
+                "no community",
+            ),
+            (
+                "/spec/exportV4/0/operations/0",
+                json!({"setPriority": {"value": 0}}),
+                "spec.exportV4[0].operations[0].setPriority.value",
+                "1 to 2147483646",
+            ),
+            (
+                "/spec/importV6/0/communities",
+                json!({"values": ["1:2", "1:3"]}),
+                "spec.importV6[0].communities.values",
+                "at most 1",
+            ),
+            (
+                "/spec/importV6/0/asPathPrefix",
+                json!([0]),
+                "spec.importV6[0].asPathPrefix[0]",
+                "no AS number",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn node_statuses() {
+    check(
+        "apiVersion: projectcalico.org/v3\nkind: CalicoNodeStatus\nmetadata: {name: s}\nspec: {node: n, classes: [Agent, BGP], updatePeriodSeconds: 0}\n",
+        &[
+            ("/spec/node", json!(""), "spec.node", "is required"),
+            ("/spec/classes", json!([]), "spec.classes", "is required"),
+            ("/spec/classes/0", json!("Disk"), "spec.classes[0]", "Agent, BGP, Routes"),
+            ("/spec/classes/0", json!("BGP"), "spec.classes[1]", "there already"),
+            ("/spec/updatePeriodSeconds", json!(90_000), "spec.updatePeriodSeconds", "0 to 86400"),
+        ],
+    );
+}
+
+#[test]
 fn felix_configurations() {
     check(
         "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {vxlanPort: 4789, logSeverityScreen: Info}\n",
