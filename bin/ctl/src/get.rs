@@ -1,5 +1,7 @@
 //! `get`.
 
+use std::collections::HashSet;
+
 use anyhow::{Result, bail};
 use api::{Kind, Source, convert};
 use http::Method;
@@ -109,7 +111,15 @@ async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)
         }
         Source::Node => nodes(cluster).await?,
         Source::Pod => workloads(cluster, namespace).await?,
-        Source::Namespace => profiles(cluster).await?,
+        Source::Namespace => {
+            // Some servers also store profiles, or derive them as we do.
+            let stored = cluster.list(&path(kind, namespace, None)).await?.unwrap_or_default();
+            let mut all = profiles(cluster).await?;
+            let name_of = |object: &Value| cell(object, ".metadata.name");
+            let derived: HashSet<String> = all.iter().map(name_of).collect();
+            all.extend(stored.into_iter().filter(|o| !derived.contains(&name_of(o))));
+            all
+        }
     };
     for object in &mut all {
         hide(object);
@@ -142,10 +152,7 @@ async fn workloads(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Val
     };
     let felix = "/apis/projectcalico.org/v3/felixconfigurations/default";
     let felix = cluster.send(Method::GET, felix, None).await?.unwrap_or_default();
-    let prefixes = felix["spec"]["interfacePrefix"].as_str().unwrap_or_default().split(',');
-    // That of pods to come.
-    let prefix = prefixes.map(str::trim).find(|p| !p.is_empty());
-    let prefix = prefix.unwrap_or("cali");
+    let prefix = convert::interface_prefix(&felix);
     let mut all = Vec::new();
     for pod in core::<k8s_openapi::api::core::v1::Pod>(cluster, &path).await? {
         match convert::workload_view(&pod, prefix) {

@@ -2,6 +2,7 @@
 
 use api::Source;
 
+use crate::derived::Origins;
 use crate::registry::{Column, Origin, Resource};
 use crate::schema::Shape;
 use crate::view::View;
@@ -96,6 +97,7 @@ pub(crate) fn kubernetes() -> impl Iterator<Item = Resource> {
             origin: Origin::Builtin,
             home,
             view,
+            origins: Origins::Stored,
             columns: Vec::new(),
             fields: strings(fields),
             shape: Shape::default(),
@@ -134,6 +136,11 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
             origin: Origin::Calico,
             home,
             view: if node { View::CalicoNode } else { View::Same },
+            origins: match kind.source {
+                Source::Pod => Origins::Pods,
+                Source::Namespace => Origins::Profiles,
+                Source::Stored | Source::Kubernetes | Source::Node => Origins::Stored,
+            },
             columns: kind.columns.iter().map(column).collect(),
             fields: if kind.plural.ends_with("policies") {
                 strings(&["spec.tier"])

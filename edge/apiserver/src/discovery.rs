@@ -10,6 +10,10 @@ use crate::registry::{Registry, Resource, api_version};
 const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+fn verbs_of(resource: &Resource) -> &'static [&'static str] {
+    if resource.origins.writable() { &VERBS } else { &["get", "list", "watch"] }
+}
+
 /// The media type of aggregated discovery.
 pub(crate) const AGGREGATED: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -60,7 +64,7 @@ pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Opti
     for resource in of(registry, group, version) {
         list.push(json!({
             "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-            "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
+            "kind": resource.kind, "verbs": verbs_of(resource), "shortNames": resource.short_names,
             "categories": resource.categories,
         }));
         for (name, kind, verbs) in subresources(resource) {
@@ -131,7 +135,7 @@ fn entry(resource: &Resource) -> Value {
     let mut entry = json!({
         "resource": resource.plural, "responseKind": kind(&own),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": resource.singular, "verbs": VERBS,
+        "singularResource": resource.singular, "verbs": verbs_of(resource),
     });
     let lists = [("shortNames", &resource.short_names), ("categories", &resource.categories)];
     for (field, list) in lists {

@@ -14,6 +14,7 @@ mod body;
 mod builtin;
 mod controllers;
 mod defaults;
+mod derived;
 mod discovery;
 mod document;
 mod draft;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::builtin;
+use crate::derived::Origins;
 use crate::document::Documents;
 use crate::schema::Shape;
 use crate::storage::Object;
@@ -53,6 +54,7 @@ pub(crate) struct Resource {
     /// Group and plural under which the objects are stored.
     pub(crate) home: (String, String),
     pub(crate) view: View,
+    pub(crate) origins: Origins,
     pub(crate) columns: Vec<Column>,
     pub(crate) fields: Vec<String>,
     pub(crate) shape: Shape,
@@ -248,6 +250,7 @@ fn custom(definition: &Value) -> Vec<(Resource, Value)> {
         origin: Origin::Custom,
         home: (group.clone(), text(&names["plural"])),
         view: View::Version,
+        origins: Origins::Stored,
         columns: columns(&version["additionalPrinterColumns"]),
         fields: version["selectableFields"]
             .as_array()

@@ -109,7 +109,7 @@ pub(crate) fn all() -> Vec<Kind> {
             plain(raw, update::global_network_policy)
         }),
         calico("tiers", "Tier", |_, raw| plain(raw, update::tier)),
-        calico("profiles", "Profile", |_, raw| plain(raw, update::profile)),
+        calico("profiles", "Profile", profile),
         calico("networksets", "NetworkSet", |_, raw| plain(raw, update::network_set)),
         calico("globalnetworksets", "GlobalNetworkSet", |_, raw| {
             plain(raw, update::global_network_set)
@@ -166,6 +166,16 @@ fn plain<T: DeserializeOwned>(raw: Raw<'_>, tell: fn(&T) -> Telling) -> Result<R
 
 fn pool(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     Ok(Read { seen: Some(Seen::Pools), ..plain(raw, update::pool)? })
+}
+
+/// Stored profiles. Those that a server makes from namespaces and service accounts are made here, from
+/// the same objects, without a second way that they could be late or early on.
+fn profile(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
+    let profile: api::v3::Profile = raw.read()?;
+    if api::convert::profile_is_derived(profile.name()) {
+        return Ok(Read::default());
+    }
+    told(update::profile(&profile))
 }
 
 fn name_of(value: &Value) -> Arc<str> {

@@ -17,7 +17,7 @@ use model::{
 use sha1::{Digest as _, Sha1};
 
 use super::{
-    Converted, NAME_LABEL, NAMESPACE_LABEL, NAMESPACE_PREFIX, NAMESPACE_PROFILE,
+    Converted, DEFAULT_ALLOW, NAME_LABEL, NAMESPACE_LABEL, NAMESPACE_PREFIX, NAMESPACE_PROFILE,
     ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL, SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNT_PROFILE,
     labels, rules,
 };
@@ -182,6 +182,18 @@ fn allowed_sources(pod: &Pod) -> Result<Vec<IpNet>, FieldError> {
     list.iter().map(|n| masked(n).map_err(at)).collect()
 }
 
+/// The prefix that interfaces of new pods get: the first of `interfacePrefix` in the
+/// FelixConfiguration (`default`), as an API object or null.
+pub fn interface_prefix(felix: &serde_json::Value) -> &str {
+    let prefixes = felix["spec"]["interfacePrefix"].as_str().unwrap_or_default().split(',');
+    prefixes.map(str::trim).find(|prefix| !prefix.is_empty()).unwrap_or("cali")
+}
+
+/// A name as it stands in the name of a `WorkloadEndpoint`, whose parts are joined by one dash.
+pub fn escaped(name: &str) -> String {
+    name.replace('-', "--")
+}
+
 /// A pod as the `WorkloadEndpoint` that users see; none where [`pod`] gives none.
 ///
 /// # Errors
@@ -191,7 +203,6 @@ pub fn workload_view(
     interface_prefix: &str,
 ) -> Result<Option<v3::WorkloadEndpoint>, FieldError> {
     let Some(endpoint) = pod(given, interface_prefix)? else { return Ok(None) };
-    let escaped = |s: &str| s.replace('-', "--");
     let name =
         format!("{}-k8s-{}-eth0", escaped(endpoint.node.as_str()), escaped(&endpoint.id.name));
     let spec = given.spec.as_ref();
@@ -259,9 +270,16 @@ pub fn service_account_profile(account: &ServiceAccount) -> (ProfileName, Profil
     (service_account_profile_name(namespace, name).into(), profile)
 }
 
+/// Whether profiles of this name are made from other objects, never stored.
+pub fn profile_is_derived(name: &str) -> bool {
+    name == DEFAULT_ALLOW
+        || name.starts_with(NAMESPACE_PROFILE)
+        || name.strip_prefix(SERVICE_ACCOUNT_PROFILE).is_some_and(|rest| rest.contains('.'))
+}
+
 /// The built-in `projectcalico-default-allow`.
 pub fn default_allow_profile() -> (ProfileName, Profile) {
-    ("projectcalico-default-allow".into(), allow_all())
+    (DEFAULT_ALLOW.into(), allow_all())
 }
 
 fn allow_all() -> Profile {

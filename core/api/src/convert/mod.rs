@@ -15,9 +15,9 @@ mod view;
 pub use cluster_policy::cluster_network_policy;
 pub use endpoint::{
     CONTAINER_ID_ANNOTATION, INTERFACE_DIGITS, POD_IP_ANNOTATION, POD_IPS_ANNOTATION,
-    default_allow_profile, endpoint_slice, global_network_set, host_endpoint, interface_name,
-    namespace_profile, network_set, pod, profile, profile_view, profiles_of_pod,
-    service_account_profile, workload_view,
+    default_allow_profile, endpoint_slice, escaped, global_network_set, host_endpoint,
+    interface_name, interface_prefix, namespace_profile, network_set, pod, profile,
+    profile_is_derived, profile_view, profiles_of_pod, service_account_profile, workload_view,
 };
 pub use network::{annotations_of_node, block, node, node_view, pool};
 pub use policy::{
@@ -42,6 +42,8 @@ pub const SERVICE_ACCOUNT_PREFIX: &str = "pcsa.";
 pub const NAME_LABEL: &str = "projectcalico.org/name";
 /// Prefix of profiles made from namespaces.
 pub const NAMESPACE_PROFILE: &str = "kns.";
+/// The profile that every cluster has, without an object behind it.
+pub const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
 /// Prefix of profiles made from service accounts.
 pub const SERVICE_ACCOUNT_PROFILE: &str = "ksa.";
 

@@ -13,6 +13,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::api::Api;
+use crate::derived;
 use crate::request::Call;
 use crate::status::{ApiError, Result};
 use crate::storage::Object;
@@ -46,6 +47,9 @@ impl From<Answer> for Outcome {
 /// Performs a request.
 pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     check_scope(call)?;
+    if !matches!(call.method, Method::GET | Method::HEAD) {
+        derived::check_write(&call.resource, call.name.as_deref())?;
+    }
     if let Some(subresource) = call.subresource.as_deref() {
         return subresource::perform(api, call, subresource).await;
     }

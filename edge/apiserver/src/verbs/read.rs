@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, show};
 use crate::api::Api;
+use crate::derived;
 use crate::request::Call;
 use crate::selectors::Filter;
 use crate::status::{ApiError, Result};
@@ -34,7 +35,7 @@ pub(crate) fn get(api: &Api, call: &Call) -> Result<Answer> {
 /// The stored object that the call names.
 pub(crate) fn find(api: &Api, call: &Call) -> Result<Arc<Object>> {
     let name = call.name()?;
-    let object = api.storage.get(&call.key(name));
+    let object = derived::get(api, call, name);
     object.ok_or_else(|| ApiError::not_found(&call.resource.plural, &call.resource.group, name))
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn list(api: &Api, call: &Call) -> Result<Answer> {
         Some((at, start)) => (Some(at), Some(start)),
         None => (exact, None),
     };
-    let listing = api.storage.list(&call.prefix(), at).map_err(|error| match start {
+    let listing = derived::list(api, call, at).map_err(|error| match start {
         Some(_) => ApiError::expired(format!(
             "The provided continue parameter is too old to display a consistent list result: {error}"
         )),

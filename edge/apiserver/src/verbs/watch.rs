@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Answer, read, show};
 use crate::api::Api;
+use crate::derived;
 use crate::negotiate::{Form, form, metadata_only};
 use crate::request::Call;
 use crate::selectors::Filter;
@@ -32,7 +33,6 @@ pub(crate) struct Watch {
     filter: Filter,
     form: Form,
     bookmarks: bool,
-    prefix: String,
     /// Changes up to this revision have been looked at.
     seen: u64,
     /// The last revision the client was told.
@@ -71,7 +71,6 @@ pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
         filter,
         form: form(&call.headers)?,
         bookmarks,
-        prefix: call.prefix(),
         seen: from.unwrap_or(current),
         told: 0,
         ready: VecDeque::new(),
@@ -85,7 +84,7 @@ pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
         watch.initial(initial && bookmarks)?;
     } else {
         // Expiry shows as a refusal of the request, which every client understands.
-        drop(api.storage.changes(&watch.prefix, watch.seen)?);
+        drop(derived::changes(&*api.storage, &watch.call, watch.seen)?);
     }
     Ok(Answer::Watch(Box::new(watch)))
 }
@@ -126,7 +125,7 @@ impl Watch {
 
     /// Sends what there is now as `ADDED` events.
     fn initial(&mut self, end_marker: bool) -> Result<()> {
-        let listing = self.api.storage.list(&self.prefix, None)?;
+        let listing = derived::list(&self.api, &self.call, None)?;
         self.seen = listing.revision;
         for object in &listing.objects {
             if read::named(&self.call, object) && self.matches(object) {
@@ -145,7 +144,7 @@ impl Watch {
 
     /// Looks at the changes since the last time.
     fn collect(&mut self) {
-        match self.api.storage.changes(&self.prefix, self.seen) {
+        match derived::changes(&*self.api.storage, &self.call, self.seen) {
             Ok(found) => {
                 self.seen = found.upto;
                 for change in found.changes {
@@ -162,27 +161,27 @@ impl Watch {
 
     /// Turns a change into the event that a watcher of the filtered set sees.
     fn consider(&mut self, change: &Change) {
-        let object = &change.object;
-        if !read::named(&self.call, object) {
-            return;
-        }
-        let after = self.matches(object);
+        let shown = |object: &Arc<Object>| {
+            let object = derived::shown(&*self.api.storage, &self.call.resource, object)?;
+            (read::named(&self.call, &object) && self.matches(&object)).then_some(object)
+        };
+        let after = shown(&change.object);
         let before = match (&change.previous, change.kind) {
-            (Some(previous), _) => self.matches(previous),
-            (None, ChangeKind::Created) => false,
+            (Some(previous), _) => shown(previous),
+            (None, ChangeKind::Created) => None,
             // Unknown after a restart: assume it was seen; an extra DELETED does no harm.
-            (None, _) => true,
+            (None, _) => derived::shown(&*self.api.storage, &self.call.resource, &change.object)
+                .filter(|object| read::named(&self.call, object)),
         };
         match (change.kind, before, after) {
-            (ChangeKind::Deleted, true, _) => self.push("DELETED", object),
-            (ChangeKind::Deleted, false, _) | (_, false, false) => {}
-            (_, false, true) => self.push("ADDED", object),
-            (_, true, true) => self.push("MODIFIED", object),
-            (_, true, false) => {
+            (ChangeKind::Deleted, None, _) | (_, None, None) => {}
+            (ChangeKind::Deleted, Some(_), Some(last)) => self.push("DELETED", &last),
+            (_, None, Some(after)) => self.push("ADDED", &after),
+            (_, Some(_), Some(after)) => self.push("MODIFIED", &after),
+            (_, Some(before), None) => {
                 // It left the set: its last state in the set, at the revision it left.
-                let last = change.previous.as_ref().unwrap_or(object).value().clone();
-                let last = Object::new(object.key().clone(), object.revision(), last);
-                self.push("DELETED", &last);
+                let (key, last) = (before.key().clone(), before.value().clone());
+                self.push("DELETED", &Object::new(key, change.object.revision(), last));
             }
         }
     }

@@ -3,108 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use apikit::Running;
+use cluster::{Cluster, has};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
-/// A server, and kubectl with a home of its own (it caches what it discovers).
-struct Cluster {
-    home: tempfile::TempDir,
-    server: Running,
-    binary: PathBuf,
-}
-
-/// What a command said.
-struct Said {
-    out: String,
-    err: String,
-    success: bool,
-}
-
-/// The built kubectl; building it is `make setup`'s work, which this does when it was skipped.
-async fn built() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/kube/build-kubectl.sh");
-    let output = Command::new(script).output().await.expect("the script starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let binary = built().await;
-        let home = tempfile::tempdir().expect("a folder");
-        let server = Running::start(home.path());
-        std::fs::write(home.path().join("kubeconfig"), &server.kubeconfig).expect("written");
-        Self { home, server, binary }
-    }
-
-    fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(&self.binary);
-        command
-            .args(words.split_whitespace())
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("KUBECONFIG", self.home.path().join("kubeconfig"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
-    }
-
-    /// Runs `kubectl WORDS`, with `input` as its standard input.
-    async fn ask(&self, words: &str, input: &str) -> Said {
-        let mut child = self.command(words).spawn().expect("kubectl starts");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        stdin.write_all(input.as_bytes()).await.expect("kubectl reads");
-        drop(stdin);
-        let limit = Duration::from_mins(1);
-        let output = tokio::time::timeout(limit, child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("kubectl {words}: no end in {limit:?}"));
-        let output = output.expect("kubectl runs");
-        Said {
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-            success: output.status.success(),
-        }
-    }
-
-    /// Runs a command that must succeed; comes out what it printed.
-    async fn run(&self, words: &str, input: &str) -> String {
-        let said = self.ask(words, input).await;
-        assert!(said.success, "kubectl {words}\n{}{}", said.out, said.err);
-        said.out
-    }
-
-    /// Runs a command that must fail; comes out what it complained about.
-    async fn fail(&self, words: &str, input: &str) -> String {
-        let said = self.ask(words, input).await;
-        assert!(!said.success, "kubectl {words} succeeded\n{}{}", said.out, said.err);
-        said.err
-    }
-
-    /// Runs a command that prints JSON.
-    async fn json(&self, words: &str) -> Value {
-        let text = self.run(&format!("{words} -o json"), "").await;
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("kubectl {words}: {e}\n{text}"))
-    }
-
-    fn stop(self) {
-        self.server.stop();
-    }
-}
-
-fn has(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "wanted {part:?} in\n{text}");
-    }
-}
+mod cluster;
+mod derived;
+mod refused;
 
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}},
   "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "nginx", "ports": [{"containerPort": 80}]}]}}"#;

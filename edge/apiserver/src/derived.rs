@@ -1,0 +1,241 @@
+//! Kinds that are made from others as they are read: Calico's `WorkloadEndpoint` from pods, and the
+//! profiles of namespaces and service accounts beside those that are stored.
+//!
+//! A derived object is made from one source, has its uid, creation time and revision, and changes when
+//! it does. It cannot be written: its source can.
+
+use std::sync::Arc;
+
+use api::convert;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::registry::Resource;
+use crate::request::Call;
+use crate::status::{ApiError, Result};
+use crate::storage::{Changes, Listing, Object, Storage, StorageError};
+
+/// Says how pods' interfaces are called, which their `WorkloadEndpoint`s show.
+const FELIX: &str = "projectcalico.org/felixconfigurations/default";
+const PODS: &str = "core/pods/";
+const NAMESPACES: &str = "core/namespaces/";
+const ACCOUNTS: &str = "core/serviceaccounts/";
+
+/// Where a resource's objects come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origins {
+    /// The store, under the resource's own prefix.
+    Stored,
+    /// Pods, one each.
+    Pods,
+    /// The store, and namespaces and service accounts, one each.
+    Profiles,
+}
+
+impl Origins {
+    /// Whether clients may write any of its objects.
+    pub(crate) fn writable(self) -> bool {
+        self != Self::Pods
+    }
+
+    /// The storage prefixes that hold what the objects come from.
+    fn prefixes(self, resource: &Resource, namespace: Option<&str>) -> Vec<String> {
+        let within = |prefix: &str| match namespace {
+            Some(namespace) => format!("{prefix}{namespace}/"),
+            None => prefix.to_owned(),
+        };
+        match self {
+            Self::Stored => vec![within(&resource.prefix())],
+            Self::Pods => vec![within(PODS)],
+            Self::Profiles => {
+                [&resource.prefix(), NAMESPACES, ACCOUNTS].map(ToOwned::to_owned).into()
+            }
+        }
+    }
+}
+
+/// Refuses to write what is derived, and says what to write instead.
+pub(crate) fn check_write(resource: &Resource, name: Option<&str>) -> Result<()> {
+    let source = match resource.origins {
+        Origins::Stored => return Ok(()),
+        Origins::Pods => "its pod".to_owned(),
+        Origins::Profiles => match name.and_then(profile_source) {
+            None => return Ok(()),
+            Some(Source::Namespace(name)) => format!("namespace {name:?}"),
+            Some(Source::Account(namespace, name)) => {
+                format!("service account {name:?} in namespace {namespace:?}")
+            }
+            Some(Source::Fixed) => "nothing: it is the same in every cluster".to_owned(),
+        },
+    };
+    let message = format!(
+        "{} {:?} is read-only: it is made from {source}; change that instead",
+        resource.kind,
+        name.unwrap_or("of any name"),
+    );
+    Err(ApiError::new(405, "MethodNotAllowed", message))
+}
+
+/// What a profile of this name is made from; `None` if it is stored.
+enum Source<'a> {
+    Namespace(&'a str),
+    Account(&'a str, &'a str),
+    Fixed,
+}
+
+fn profile_source(name: &str) -> Option<Source<'_>> {
+    if name == convert::DEFAULT_ALLOW {
+        return Some(Source::Fixed);
+    }
+    if let Some(namespace) = name.strip_prefix(convert::NAMESPACE_PROFILE) {
+        return Some(Source::Namespace(namespace));
+    }
+    let account = name.strip_prefix(convert::SERVICE_ACCOUNT_PROFILE)?;
+    // The name of a namespace has no dots, that of an account may.
+    let (namespace, account) = account.split_once('.')?;
+    Some(Source::Account(namespace, account))
+}
+
+/// The object called `name`.
+pub(crate) fn get(api: &Api, call: &Call, name: &str) -> Option<Arc<Object>> {
+    let resource = &call.resource;
+    let storage = &*api.storage;
+    let from = |key: String| storage.get(&key).and_then(|o| shown(storage, resource, &o));
+    match resource.origins {
+        Origins::Stored => api.storage.get(&call.key(name)),
+        Origins::Pods => {
+            let prefix = Origins::Pods.prefixes(resource, call.namespace.as_deref()).pop()?;
+            let pods = api.storage.list(&prefix, None).ok()?.objects;
+            // The endpoint's name holds the pod's: most others need not be derived.
+            let may_be = |pod: &Arc<Object>| {
+                let own = pod.value()["metadata"]["name"].as_str();
+                own.is_some_and(|own| name.contains(&convert::escaped(own)))
+            };
+            let mut found =
+                pods.iter().filter(|p| may_be(p)).filter_map(|p| shown(storage, resource, p));
+            found.find(|o| o.value()["metadata"]["name"] == name)
+        }
+        Origins::Profiles => match profile_source(name) {
+            None => api.storage.get(&call.key(name)),
+            Some(Source::Namespace(name)) => from(format!("{NAMESPACES}{name}")),
+            Some(Source::Account(namespace, name)) => from(format!("{ACCOUNTS}{namespace}/{name}")),
+            Some(Source::Fixed) => fixed(resource),
+        },
+    }
+}
+
+/// All objects that `call` may want, by key, as of revision `at` (default: now).
+pub(crate) fn list(api: &Api, call: &Call, at: Option<u64>) -> Result<Listing, StorageError> {
+    let resource = &call.resource;
+    let mut prefixes = resource.origins.prefixes(resource, call.namespace.as_deref()).into_iter();
+    let first = prefixes.next().expect("there is at least one");
+    let mut listing = api.storage.list(&first, at)?;
+    if resource.origins == Origins::Stored {
+        return Ok(listing);
+    }
+    for prefix in prefixes {
+        listing.objects.extend(api.storage.list(&prefix, Some(listing.revision))?.objects);
+    }
+    listing.objects =
+        listing.objects.iter().filter_map(|o| shown(&*api.storage, resource, o)).collect();
+    if resource.origins == Origins::Profiles {
+        listing.objects.extend(fixed(resource));
+    }
+    listing.objects.sort_by(|a, b| a.key().cmp(b.key()));
+    Ok(listing)
+}
+
+/// The changes after revision `after` of everything that the objects come from, oldest first. Their
+/// objects are the sources: see [`shown`].
+pub(crate) fn changes(
+    storage: &dyn Storage,
+    call: &Call,
+    after: u64,
+) -> Result<Changes, StorageError> {
+    let prefixes = call.resource.origins.prefixes(&call.resource, call.namespace.as_deref());
+    let mut all = Changes { upto: u64::MAX, changes: Vec::new() };
+    for prefix in &prefixes {
+        let found = storage.changes(prefix, after)?;
+        // The store may have moved on in between: what one of them has not seen is for the next time.
+        all.upto = all.upto.min(found.upto);
+        all.changes.extend(found.changes);
+    }
+    if prefixes.len() > 1 {
+        all.changes.retain(|change| change.object.revision() <= all.upto);
+        all.changes.sort_by_key(|change| change.object.revision());
+    }
+    Ok(all)
+}
+
+/// The object of `resource` that comes from `stored`, if one does.
+pub(crate) fn shown(
+    storage: &dyn Storage,
+    resource: &Resource,
+    stored: &Arc<Object>,
+) -> Option<Arc<Object>> {
+    let key = stored.key();
+    let derived = match resource.origins {
+        Origins::Stored => return Some(stored.clone()),
+        Origins::Pods => workload(storage, stored.value())?,
+        Origins::Profiles if key.starts_with(NAMESPACES) => {
+            let namespace: Namespace = typed(stored.value())?;
+            profile(&convert::namespace_profile(&namespace))?
+        }
+        Origins::Profiles if key.starts_with(ACCOUNTS) => {
+            let account: ServiceAccount = typed(stored.value())?;
+            profile(&convert::service_account_profile(&account))?
+        }
+        Origins::Profiles => {
+            // Stored under a name that is derived now: what is derived wins.
+            let name = stored.value()["metadata"]["name"].as_str().unwrap_or_default();
+            return profile_source(name).is_none().then(|| stored.clone());
+        }
+    };
+    Some(object(resource, stored.revision(), derived, &stored.value()["metadata"]))
+}
+
+fn object(resource: &Resource, revision: u64, mut value: Value, source: &Value) -> Arc<Object> {
+    for field in ["uid", "creationTimestamp"] {
+        if let Some(given) = source.get(field) {
+            value["metadata"][field] = given.clone();
+        }
+    }
+    value["apiVersion"] = resource.api_version().into();
+    value["kind"] = resource.kind.as_str().into();
+    let metadata = &value["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    let key = resource.key(metadata["namespace"].as_str(), name);
+    Arc::new(Object::new(key, revision, value))
+}
+
+/// The profile that every cluster has. It was there before the first write.
+fn fixed(resource: &Resource) -> Option<Arc<Object>> {
+    Some(object(resource, 1, profile(&convert::default_allow_profile())?, &Value::Null))
+}
+
+fn workload(storage: &dyn Storage, pod: &Value) -> Option<Value> {
+    let felix = storage.get(FELIX);
+    let prefix = convert::interface_prefix(felix.as_ref().map_or(&Value::Null, |f| f.value()));
+    let pod: Pod = typed(pod)?;
+    match convert::workload_view(&pod, prefix) {
+        Ok(view) => serde_json::to_value(view?).ok(),
+        Err(error) => {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            tracing::debug!(namespace, pod = name, %error, "no WorkloadEndpoint can be made of a pod");
+            None
+        }
+    }
+}
+
+fn profile((name, profile): &(model::ProfileName, model::policy::Profile)) -> Option<Value> {
+    serde_json::to_value(convert::profile_view(name, profile)).ok()
+}
+
+/// What the schema let in can be read.
+fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Option<T> {
+    T::deserialize(value)
+        .inspect_err(|error| tracing::warn!(%error, "a stored object cannot be read"))
+        .ok()
+}
