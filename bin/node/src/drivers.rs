@@ -1,16 +1,18 @@
 //! The drivers behind the dataplane's traits.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use dataplane::kernel::Flows;
 use dataplane::tunnels::TunnelConfig;
-use dataplane::{Config, Dataplane};
-use model::NodeName;
+use dataplane::{Config, Connections, Dataplane, DriverError, Network, Outcome, Refused};
+use ipnet::IpNet;
+use model::{HostInterface, IfaceName, InSync, IpVersion, NextHop, NodeName, Tunnel, TunnelEnd};
 use netlink::Monitor;
+use netlink::conntrack::Conntrack;
 use netlink::monitor::Topic;
-use route::Driver;
 use telemetry::Registry;
 use tokio::io::unix::AsyncFd;
 
@@ -22,7 +24,7 @@ pub(crate) fn open(
     node: &str,
     settings: &config::Config,
     registry: &mut Registry,
-) -> Result<Dataplane<Nft, Driver, Flows>> {
+) -> Result<Dataplane<Nft, Routes, Flows>> {
     let mut config = Config::new(NodeName::from(node));
     config.tunnels = TunnelConfig {
         vni: settings.vxlan_vni,
@@ -30,11 +32,10 @@ pub(crate) fn open(
         mtu_v4: settings.vxlan_mtu_v4,
         mtu_v6: settings.vxlan_mtu_v6,
     };
-    let routes = Driver::open_for(settings.interface_prefixes.clone());
-    let routes = routes.context("opening rtnetlink")?;
+    let routes = route::Driver::open().context("opening rtnetlink")?;
     routes.metrics().register(registry);
     let policies = Nft::open(settings)?;
-    let dataplane = Dataplane::new(config, policies, routes, Flows::default());
+    let dataplane = Dataplane::new(config, policies, Routes(routes), Flows(None));
     dataplane.metrics().register(registry);
     Ok(dataplane)
 }
@@ -74,5 +75,62 @@ struct Fd(Monitor);
 impl std::os::fd::AsRawFd for Fd {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         std::os::fd::AsFd::as_fd(&self.0).as_raw_fd()
+    }
+}
+
+/// Routes, tunnels, interfaces.
+#[derive(Debug)]
+pub(crate) struct Routes(route::Driver);
+
+fn failed(error: &dyn std::error::Error) -> DriverError {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(e) = next {
+        text = format!("{text}: {e}");
+        next = e.source();
+    }
+    DriverError(text)
+}
+
+impl Network for Routes {
+    fn poll(&mut self) -> Result<bool, DriverError> {
+        self.0.poll().map_err(|e| failed(&e))
+    }
+    fn host_interfaces(&self) -> &BTreeMap<IfaceName, HostInterface> {
+        self.0.host_interfaces()
+    }
+    fn want_route(&mut self, dst: IpNet, hop: Option<NextHop>) {
+        self.0.want_route(dst, hop);
+    }
+    fn want_tunnel(&mut self, version: IpVersion, tunnel: Option<Tunnel>) {
+        self.0.want_tunnel(version, tunnel);
+    }
+    fn want_tunnel_end(&mut self, address: IpAddr, end: Option<TunnelEnd>) {
+        self.0.want_tunnel_end(address, end);
+    }
+    fn has_route(&self, dst: &IpNet) -> bool {
+        self.0.has_route(dst)
+    }
+    fn apply(&mut self, in_sync: Option<&InSync>) -> Result<Outcome, DriverError> {
+        let applied = self.0.apply(in_sync).map_err(|e| failed(&e))?;
+        let refused = applied.refused.into_iter();
+        let refused = refused.map(|(object, error)| Refused { object, error }).collect();
+        Ok(Outcome { changed: applied.changed, refused })
+    }
+}
+
+/// Established connections. The socket is opened when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Flows(Option<Conntrack>);
+
+impl Connections for Flows {
+    fn forget(&mut self, addresses: &[IpAddr]) -> Result<(), DriverError> {
+        let mut open = match self.0.take() {
+            Some(open) => open,
+            None => Conntrack::open().map_err(|e| failed(&e))?,
+        };
+        open.forget(addresses.iter().copied()).map_err(|e| failed(&e))?;
+        self.0 = Some(open);
+        Ok(())
     }
 }

@@ -9,8 +9,7 @@
 //! one refused object does not stop the rest and is reported (law 6); work is proportional to the
 //! change (law 8).
 //!
-//! Deliberately absent: how the drivers work ([`kernel`] only joins `route` to its trait, `bin/node`
-//! brings that of the policies), timers (the caller sleeps as
+//! Deliberately absent: the drivers (`bin/node` fills them in), timers (the caller sleeps as
 //! [`Applied::retry_after`] says), policy semantics (that is `rules`), threads.
 //!
 //! Start reading at [`Dataplane`], then [`drivers`]. The managers are pure: [`hosts`] finds the
@@ -20,7 +19,6 @@
 mod apply;
 pub mod drivers;
 pub mod hosts;
-pub mod kernel;
 pub mod metrics;
 pub mod mtu;
 pub mod routes;

@@ -2,17 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::kernel::Flows;
-use dataplane::{Applied, Config, Dataplane, DriverError, Outcome, Policies};
+use dataplane::{
+    Applied, Config, Connections, Dataplane, DriverError, Network, Outcome, Policies, Refused,
+};
 use ipnet::IpNet;
 use model::network::Node;
 use model::output::{Encap, LocalWorkload, Output, Route, RouteKind, Vtep};
-use model::{InSync, IpVersion, WorkloadEndpoint, WorkloadId};
+use model::{
+    HostInterface, IfaceName, InSync, IpVersion, NextHop, Tunnel, TunnelEnd, WorkloadEndpoint,
+    WorkloadId,
+};
+use netlink::conntrack::Conntrack;
 use netlink::{Alias, Settings, Socket, Wire, wire_pod};
 use route::Driver;
 use testkit::{Netns, Server, Topology, out, sh, tcp_reply};
@@ -29,7 +35,48 @@ impl Policies for NoPolicies {
     }
 }
 
-type Plane = Dataplane<NoPolicies, Driver, Flows>;
+struct Kernel(Driver);
+
+fn failed(error: netlink::Error) -> DriverError {
+    DriverError(error.to_string())
+}
+
+impl Network for Kernel {
+    fn poll(&mut self) -> Result<bool, DriverError> {
+        self.0.poll().map_err(failed)
+    }
+    fn host_interfaces(&self) -> &BTreeMap<IfaceName, HostInterface> {
+        self.0.host_interfaces()
+    }
+    fn want_route(&mut self, dst: IpNet, hop: Option<NextHop>) {
+        self.0.want_route(dst, hop);
+    }
+    fn want_tunnel(&mut self, version: IpVersion, tunnel: Option<Tunnel>) {
+        self.0.want_tunnel(version, tunnel);
+    }
+    fn want_tunnel_end(&mut self, address: IpAddr, end: Option<TunnelEnd>) {
+        self.0.want_tunnel_end(address, end);
+    }
+    fn has_route(&self, dst: &IpNet) -> bool {
+        self.0.has_route(dst)
+    }
+    fn apply(&mut self, in_sync: Option<&InSync>) -> Result<Outcome, DriverError> {
+        let applied = self.0.apply(in_sync).map_err(failed)?;
+        let refused = applied.refused.into_iter();
+        let refused = refused.map(|(object, error)| Refused { object, error }).collect();
+        Ok(Outcome { changed: applied.changed, refused })
+    }
+}
+
+struct Tracked(Conntrack);
+
+impl Connections for Tracked {
+    fn forget(&mut self, addresses: &[IpAddr]) -> Result<(), DriverError> {
+        self.0.forget(addresses.iter().copied()).map_err(failed)
+    }
+}
+
+type Plane = Dataplane<NoPolicies, Kernel, Tracked>;
 
 const NODES: [&str; 2] = ["node0", "node1"];
 
@@ -130,8 +177,8 @@ fn plane(number: usize) -> Plane {
     Dataplane::new(
         Config::new(NODES[number].into()),
         NoPolicies,
-        Driver::open().unwrap(),
-        Flows::default(),
+        Kernel(Driver::open().unwrap()),
+        Tracked(Conntrack::open().unwrap()),
     )
 }
 
