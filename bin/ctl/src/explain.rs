@@ -34,10 +34,11 @@ const KUBERNETES: [(&str, &str, &str); 8] = [
     ),
 ];
 /// Our own kinds that decide about packets.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "IPPool",
     "FelixConfiguration",
     "Tier",
+    "Profile",
     "NetworkPolicy",
     "GlobalNetworkPolicy",
     "NetworkSet",

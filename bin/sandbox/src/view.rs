@@ -9,21 +9,23 @@ use crate::client;
 use crate::state::{Encap, Spec};
 
 /// Kinds of Kubernetes that decide about packets: group, version, kind.
-const KUBERNETES: [(&str, &str, &str); 5] = [
+const KUBERNETES: [(&str, &str, &str); 6] = [
     ("", "v1", "Pod"),
     ("", "v1", "Namespace"),
     ("", "v1", "ServiceAccount"),
     ("discovery.k8s.io", "v1", "EndpointSlice"),
     ("networking.k8s.io", "v1", "NetworkPolicy"),
+    ("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy"),
 ];
 /// Ours.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "HostEndpoint",
     "GlobalNetworkSet",
     "NetworkSet",
     "GlobalNetworkPolicy",
     "NetworkPolicy",
     "Tier",
+    "Profile",
     "FelixConfiguration",
 ];
 
