@@ -101,6 +101,22 @@ fn every_kind() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             vec!["bgppeer", "bgppeers", "bgpp", "bgpps", "bp", "bps"],
         ),
         (
+            "BGPFilter",
+            json!({"importV4": [{"cidr": "10.0.0.0/8", "matchOperator": "In", "action": "Accept"}]}),
+            vec!["bgpfilter", "bgpfilters"],
+        ),
+        (
+            "CalicoNodeStatus",
+            json!({"node": "n", "classes": ["BGP"], "updatePeriodSeconds": 10}),
+            vec!["caliconodestatus", "caliconodestatuses"],
+        ),
+        (
+            "ClusterNetworkPolicy",
+            json!({"tier": "Admin", "priority": 5, "subject": {"namespaces": {}},
+                "ingress": [{"action": "Pass", "from": [{"namespaces": {}}]}]}),
+            vec!["clusternetworkpolicy", "clusternetworkpolicies"],
+        ),
+        (
             "FelixConfiguration",
             json!({"logSeverityScreen": "Debug"}),
             vec!["felixconfiguration", "felixconfigurations", "felixconfig", "felixconfigs"],
@@ -141,15 +157,20 @@ fn every_kind_is_written_shown_by_every_word_and_taken_back() {
     for (kind, spec, known) in every_kind() {
         let single = ["ClusterInformation", "IPAMConfiguration"].contains(&kind);
         let name = if single { "default" } else { "an-object" };
+        let group = match kind {
+            "ClusterNetworkPolicy" => "policy.networking.k8s.io",
+            _ => "projectcalico.org",
+        };
+        let version = if group == "projectcalico.org" { "v3" } else { "v1alpha2" };
         let object = json!({
-            "apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec,
+            "apiVersion": format!("{group}/{version}"), "kind": kind, "metadata": {"name": name}, "spec": spec,
         });
         let out = cluster.feed("apply -f -", &object.to_string()).good();
         assert!(out.ends_with(&format!("Successfully applied 1 '{kind}' resource(s)\n")), "{out}");
         for word in known {
             let out = cluster.ctl(&format!("get {word} {name} -o name")).good();
             let singular = kind.to_lowercase();
-            assert_eq!(out, format!("{singular}.projectcalico.org/{name}\n"), "{word}");
+            assert_eq!(out, format!("{singular}.{group}/{name}\n"), "{word}");
         }
         let word = kind.to_lowercase();
         for form in ["yaml", "json"] {

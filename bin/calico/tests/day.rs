@@ -47,6 +47,7 @@ fn a_day_with_three_nodes() {
     kubernetes_policy(&s);
     relabelling(&s);
     calico_policies(&s);
+    cluster_policies(&s);
     network_set(&s);
     delete_pods(&s);
     s.down(&before);
@@ -239,6 +240,50 @@ fn calico_policies(s: &Sandbox) {
     s.kubectl("-n shop delete networkpolicies.projectcalico.org sql", "");
     let wanted = [("shop/web", "shop/db", true), ("street/visitor", "shop/db", true)];
     s.expect_probe("--to shop/db", &wanted, "all deleted");
+}
+
+const ADMINISTRATORS: &str = r"
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: no-street}
+spec:
+  tier: Admin
+  priority: 5
+  subject: {pods: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}, podSelector: {}}}
+  ingress:
+  - action: Deny
+    from: [{namespaces: {matchLabels: {kubernetes.io/metadata.name: street}}}]
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: nobody-by-default}
+spec:
+  tier: Baseline
+  priority: 0
+  subject: {namespaces: {}}
+  ingress:
+  - {action: Deny, from: [{namespaces: {}}]}
+";
+
+/// The administrators' word comes before, and after, what a namespace's own policy says.
+fn cluster_policies(s: &Sandbox) {
+    let (web, visitor) = ("shop/web", "street/visitor");
+    s.kubectl("apply -f -", ADMINISTRATORS);
+    s.expect_probe(SQL, &[(web, "shop/db", false)], "nothing else is said: the baseline denies");
+    let open = ONLY_WEB.replace("trusted: 'yes'", "kubernetes.io/metadata.name: street");
+    s.kubectl("apply -f -", &open);
+    s.expect_probe(
+        SQL,
+        &[(web, "shop/db", true)],
+        "a namespace's policy comes before the baseline",
+    );
+    s.expect_probe(SQL, &[(visitor, "shop/db", false)], "and after the administrators'");
+    s.expect_agreement("--port 5432", "the specification");
+    s.kubectl("delete clusternetworkpolicy no-street", "");
+    s.expect_probe(SQL, &[(visitor, "shop/db", true)], "the administrators' policy is deleted");
+    s.kubectl("delete clusternetworkpolicy nobody-by-default", "");
+    s.kubectl("-n shop delete networkpolicies.networking.k8s.io only-web", "");
+    s.expect_probe("--to shop/db", &[(web, "shop/db", true)], "all deleted");
 }
 
 fn network_set(s: &Sandbox) {

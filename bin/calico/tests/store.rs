@@ -123,3 +123,86 @@ fn says_why_it_does_not_start() {
         calico().args(["store", "serve", "--data-dir", "x", "--listen", "here"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
+
+/// A file system of one size; unmounted when the test is over, whatever its end.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &Path, options: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
+        assert!(mount.status().unwrap().success(), "{mount:?}");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
+/// A set of a hundred kilobytes.
+fn large(name: &str) -> String {
+    let nets: Vec<String> =
+        (0..5_000).map(|n| format!("10.{}.{}.0/24", n / 250, n % 250)).collect();
+    serde_json::json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkSet",
+        "metadata": {"name": name}, "spec": {"nets": nets}})
+    .to_string()
+}
+
+#[test]
+fn a_full_disk_stops_writes_only_and_only_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("small");
+    std::fs::create_dir(&data).unwrap();
+    Small::mount(&data, "size=2500k");
+    let _small = Small(data.clone());
+    let kubeconfig = data.join("kubeconfig");
+    let server = Serving::start(&data, "127.0.0.1:0", &[]);
+    ctl(&kubeconfig, &["get", "tiers"]);
+
+    let write = |name: &str| {
+        let file = folder.path().join(format!("{name}.json"));
+        std::fs::write(&file, large(name)).unwrap();
+        let mut create = calico();
+        create.args(["ctl", "--kubeconfig"]).arg(&kubeconfig).args(["create", "-f"]).arg(&file);
+        create.output().unwrap()
+    };
+    let mut kept = Vec::new();
+    let refused = loop {
+        let name = format!("set-{:03}", kept.len());
+        let output = write(&name);
+        if !output.status.success() {
+            break output;
+        }
+        kept.push(name);
+        assert!(kept.len() < 100, "the disk does not fill");
+    };
+    assert!(kept.len() > 3, "{kept:?}");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned()
+        + &String::from_utf8_lossy(&refused.stdout);
+    assert!(told.contains("the disk is full, nothing was written"), "{told}");
+
+    // Everything that was acknowledged is there, and nothing else.
+    let names = || {
+        let listed = ctl(&kubeconfig, &["get", "globalnetworksets", "-o", "name"]);
+        let name = |line: &str| line.rsplit('/').next().unwrap().trim().to_owned();
+        listed.lines().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), kept);
+    assert_eq!(write("again").status.code(), Some(1), "the disk is still full");
+
+    // Room again: the same process goes on.
+    Small::mount(&data, "remount,size=20m");
+    let next = format!("set-{:03}", kept.len());
+    let output = write(&next);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    kept.push(next);
+    assert_eq!(names(), kept);
+
+    // And a process that comes after a sudden death.
+    server.end(Signal::SIGKILL);
+    let server = Serving::start(&data, "127.0.0.1:0", &[]);
+    assert_eq!(names(), kept);
+    drop(server);
+}
