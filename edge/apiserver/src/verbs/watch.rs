@@ -151,12 +151,14 @@ impl Watch {
                     self.consider(&change);
                 }
             }
-            Err(error) => {
-                let status = ApiError::from(error).status();
-                self.line("ERROR", status.to_string().as_bytes());
-                self.over = true;
-            }
+            Err(error) => self.end(&error.into()),
         }
+    }
+
+    /// Tells why the watch cannot go on.
+    fn end(&mut self, error: &ApiError) {
+        self.line("ERROR", error.status().to_string().as_bytes());
+        self.over = true;
     }
 
     /// Turns a change into the event that a watcher of the filtered set sees.
@@ -174,6 +176,9 @@ impl Watch {
                 .filter(|object| read::named(&self.call, object)),
         };
         match (change.kind, before, after) {
+            (ChangeKind::Updated, None, None) if self.forgot(change) => {
+                self.end(&ApiError::expired("what an object was made from is no longer known"));
+            }
             (ChangeKind::Deleted, None, _) | (_, None, None) => {}
             (ChangeKind::Deleted, Some(_), Some(last)) => self.push("DELETED", &last),
             (_, None, Some(after)) => self.push("ADDED", &after),
@@ -184,6 +189,13 @@ impl Watch {
                 self.push("DELETED", &Object::new(key, change.object.revision(), last));
             }
         }
+    }
+
+    /// Whether something may have been shown before `change` that cannot be named any more: its
+    /// source now makes nothing, and what that was is out of reach.
+    fn forgot(&self, change: &Change) -> bool {
+        let made = derived::shown(&*self.api.storage, &self.call.resource, &change.object);
+        change.previous.is_none() && made.is_none()
     }
 
     fn push(&mut self, kind: &str, object: &Object) {

@@ -14,6 +14,7 @@ pub(crate) struct Cluster {
     pub(crate) home: tempfile::TempDir,
     server: Running,
     binary: PathBuf,
+    history: usize,
 }
 
 /// What a command said.
@@ -31,13 +32,33 @@ async fn built() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
+fn serve(home: &Path, history: usize) -> Running {
+    let mut options = apikit::options(home);
+    options.history = history;
+    let server = Running::with(&options, home);
+    std::fs::write(home.join("kubeconfig"), &server.kubeconfig).expect("written");
+    server
+}
+
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::remembering(apikit::options(Path::new("")).history).await
+    }
+
+    /// A server that keeps this many changes.
+    pub(crate) async fn remembering(history: usize) -> Self {
         let binary = built().await;
         let home = tempfile::tempdir().expect("a folder");
-        let server = Running::start(home.path());
-        std::fs::write(home.path().join("kubeconfig"), &server.kubeconfig).expect("written");
-        Self { home, server, binary }
+        let server = serve(home.path(), history);
+        Self { home, server, binary, history }
+    }
+
+    /// The same store under a new server.
+    pub(crate) fn restart(self) -> Self {
+        let Self { home, server, binary, history } = self;
+        server.stop();
+        let server = serve(home.path(), history);
+        Self { home, server, binary, history }
     }
 
     pub(crate) fn command(&self, words: &str) -> Command {

@@ -90,6 +90,28 @@ async fn a_pod_is_a_workload_endpoint_once_it_has_a_node_and_an_address() {
     cluster.stop();
 }
 
+/// A watcher that resumes over a restart must not keep what is gone.
+#[tokio::test]
+async fn an_endpoint_that_went_out_of_memory_is_listed_again() {
+    // One change: after a restart, what the pod was before it is not known.
+    let cluster = Cluster::remembering(1).await;
+    cluster.run("create namespace shop", "").await;
+    run_pod(&cluster, "web").await;
+    let seen = revision(&cluster).await;
+    let lost = r#"{"status": {"podIP": null, "podIPs": null}}"#;
+    let words = "-n shop patch pod web --subresource=status --patch-file=/dev/stdin";
+    cluster.run(words, lost).await;
+    assert_eq!(cluster.json("-n shop get workloadendpoints").await["items"], json!([]));
+    let cluster = cluster.restart();
+    let path = format!(
+        "{V3}/namespaces/shop/workloadendpoints?watch=1&timeoutSeconds=1&resourceVersion={seen}"
+    );
+    let lines = cluster.run(&format!("get --raw {path}"), "").await;
+    let event: Value = serde_json::from_str(lines.lines().next().expect("an event")).unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    cluster.stop();
+}
+
 #[tokio::test]
 async fn namespaces_and_service_accounts_have_profiles() {
     let cluster = Cluster::start().await;
