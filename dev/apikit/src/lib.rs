@@ -54,16 +54,27 @@ impl Running {
         Self::at("127.0.0.1:0", options, dir)
     }
 
+    /// Starts a server over `dir` that lets clients use up only so much.
+    #[must_use]
+    pub fn limited(dir: &Path, limits: apiserver::Limits) -> Self {
+        Self::launch("127.0.0.1:0", &options(dir), dir, limits)
+    }
+
     /// The same on a given address, as soon as that is free.
     ///
     /// # Panics
     /// If the server cannot start.
     #[must_use]
     pub fn at(address: &str, options: &Options, dir: &Path) -> Self {
+        Self::launch(address, options, dir, apiserver::Limits::default())
+    }
+
+    fn launch(address: &str, options: &Options, dir: &Path, limits: apiserver::Limits) -> Self {
         let listener = bind(address);
         let address = listener.local_addr().expect("a bound socket has an address");
         let store = Arc::new(Store::open(options).unwrap_or_else(|e| panic!("{e}")));
-        let settings = apiserver::Options::new(dir.join("pki"));
+        let mut settings = apiserver::Options::new(dir.join("pki"));
+        settings.limits = limits;
         let server = apiserver::Server::new(store, settings).unwrap_or_else(|e| panic!("{e}"));
         let kubeconfig = server.kubeconfig(&format!("https://{address}"));
         let kubeconfig_file = dir.join(format!("kubeconfig-{}", address.port()));

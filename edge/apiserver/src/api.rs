@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 use crate::Options;
+use crate::limits::Gate;
 use crate::registry::{Fixed, Registry, Resource};
 use crate::status::{ApiError, Result};
 use crate::storage::{Expect, Object, Storage, StorageError, Write};
@@ -13,6 +14,7 @@ use crate::storage::{Expect, Object, Storage, StorageError, Write};
 pub(crate) struct Api {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
+    pub(crate) gate: Arc<Gate>,
     /// Held while an address is chosen and written.
     pub(crate) turn: tokio::sync::Mutex<()>,
     fixed: Fixed,
@@ -23,7 +25,8 @@ impl Api {
     pub(crate) fn new(storage: Arc<dyn Storage>, options: Options) -> Self {
         let fixed = Fixed::new();
         let registry = RwLock::new(Arc::new(Registry::build(&fixed, &definitions(&*storage))));
-        Self { storage, options, turn: tokio::sync::Mutex::new(()), fixed, registry }
+        let gate = Arc::new(Gate::new(options.limits.clone()));
+        Self { storage, options, gate, turn: tokio::sync::Mutex::new(()), fixed, registry }
     }
 
     pub(crate) fn registry(&self) -> Arc<Registry> {

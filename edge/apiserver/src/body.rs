@@ -11,6 +11,47 @@ use crate::status::{ApiError, Result};
 /// The largest body accepted, in bytes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 
+/// How deep a stored object may be nested. Less than what our parsers and those of clients take, which
+/// would not read it back otherwise.
+const DEPTH: usize = 100;
+
+/// 413: the request, or the object it would make.
+pub(crate) fn too_large() -> ApiError {
+    let message = format!("Request entity too large: limit is {LIMIT}");
+    ApiError::new(413, "RequestEntityTooLarge", message)
+}
+
+/// Refuses an object that is too large or too deep to be stored: patches can make one of small pieces.
+pub(crate) fn check_extent(object: &Value) -> Result<()> {
+    let mut size = 0;
+    measure(object, 1, &mut size)
+}
+
+/// Adds up the size of `value` as JSON text, not counting what has to be escaped.
+fn measure(value: &Value, depth: usize, size: &mut usize) -> Result<()> {
+    if depth > DEPTH {
+        return Err(ApiError::bad_request(format!(
+            "the object is nested deeper than {DEPTH} levels"
+        )));
+    }
+    *size += match value {
+        Value::String(text) => text.len() + 3,
+        Value::Array(_) | Value::Object(_) => 3,
+        _ => 6,
+    };
+    if *size > LIMIT {
+        return Err(too_large());
+    }
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| measure(item, depth + 1, size)),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, field)| {
+            *size += key.len() + 3;
+            measure(field, depth + 1, size)
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A parsed document, and the paths of keys that stood in it twice (the last one counts).
 #[derive(Debug)]
 pub(crate) struct Parsed {

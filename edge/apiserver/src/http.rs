@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -14,32 +14,50 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::auth;
 use crate::body;
+use crate::connections::{self, Tracker};
 use crate::discovery;
 use crate::document;
+use crate::limits::{Class, Permit, Upload};
 use crate::negotiate::{self, Form, metadata_only};
 use crate::proto;
 use crate::request::{Call, Path, Query, decode};
 use crate::status::{ApiError, Result};
+use crate::storage::Object;
 use crate::table;
 use crate::verbs::read::Page;
 use crate::verbs::{self, Answer, Outcome, show};
 use crate::view::View;
 
+/// Lists of more objects are made while they are sent, in parts of this size.
+const AT_ONCE: usize = 64;
+const PART: usize = 64 << 10;
+
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Answers a request, always.
-pub(crate) async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(
+    api: Arc<Api>,
+    tracker: &Arc<Tracker>,
+    request: Request<Incoming>,
+) -> Response<connections::Answer> {
+    let in_flight = tracker.request();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = handle(&api, request).await.unwrap_or_else(|error| {
+    let mut permit = None;
+    let response = handle(&api, tracker, request, &mut permit).await.unwrap_or_else(|error| {
         tracing::debug!(%method, path, code = error.code, message = error.message, "refused");
         refusal(&error)
     });
     tracing::trace!(%method, path, code = response.status().as_u16(), "request");
-    response
+    response.map(|body| connections::Answer::new(body, in_flight, permit))
 }
 
 pub(crate) fn refusal(error: &ApiError) -> Response<Body> {
-    json(error.code, "application/json", Bytes::from(error.status().to_string()))
+    let text = Bytes::from(error.status().to_string());
+    let mut response = json(error.code, "application/json", text);
+    if let Some(seconds) = error.details["retryAfterSeconds"].as_u64() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 fn json(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
@@ -58,7 +76,12 @@ fn plain(value: &Value) -> Response<Body> {
     json(200, "application/json", Bytes::from(value.to_string()))
 }
 
-async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<Body>> {
+async fn handle(
+    api: &Arc<Api>,
+    tracker: &Tracker,
+    request: Request<Incoming>,
+    permit: &mut Option<Permit>,
+) -> Result<Response<Body>> {
     let segments = request.uri().path().split('/').filter(|part| !part.is_empty());
     let parts = segments.map(|part| decode(part, false)).collect::<Result<Vec<_>>>()?;
     if let Some(response) = open_to_all(&parts) {
@@ -66,6 +89,7 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
     }
     let now = jiff::Timestamp::now().as_second();
     let user = auth::authenticate(&api.options.token, request.headers(), now)?;
+    tracker.authenticated();
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
     if request.method() == Method::GET
         && let Some(response) = about(api, &names, request.headers())?
@@ -75,7 +99,8 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
     let path = Path::parse(&parts).ok_or_else(ApiError::no_such_resource)?;
     if let Some(review) = review(&path, request.method()) {
         let (head, incoming) = request.into_parts();
-        let bytes = collect(incoming).await?;
+        let (bytes, _upload) = collect(api, incoming).await?;
+        *permit = Some(api.gate.enter(Class::Read, &user)?);
         let media = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let asked = match media {
             Some(proto::MEDIA) => proto::parse(&bytes)?,
@@ -92,6 +117,13 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
     if path.watch {
         query.set("watch", "true");
     }
+    let (body, _upload) = collect(api, incoming).await?;
+    let class = match head.method {
+        Method::GET | Method::HEAD if query.flag("watch")? => Class::Watch,
+        Method::GET | Method::HEAD => Class::Read,
+        _ => Class::Write,
+    };
+    *permit = Some(api.gate.enter(class, &user)?);
     let call = Call {
         method: head.method,
         resource,
@@ -100,26 +132,45 @@ async fn handle(api: &Arc<Api>, request: Request<Incoming>) -> Result<Response<B
         subresource: path.subresource,
         query,
         headers: head.headers,
-        body: collect(incoming).await?,
+        body,
     };
     let form = negotiate::form(&call.headers)?;
     let outcome = verbs::perform(api, &call).await?;
     Ok(write(&call, form, outcome))
 }
 
-async fn collect(mut incoming: Incoming) -> Result<Bytes> {
-    match Limited::new(&mut incoming, body::LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            discard(incoming).await;
-            Err(ApiError::new(
-                413,
-                "RequestEntityTooLarge",
-                format!("Request entity too large: limit is {}", body::LIMIT),
-            ))
+/// Reads a body, as far as size, time and the other bodies in memory allow.
+async fn collect(api: &Api, mut incoming: Incoming) -> Result<(Bytes, Upload)> {
+    let limits = &api.gate.limits;
+    match tokio::time::timeout(limits.body, read_body(api, &mut incoming)).await {
+        Ok(Err(error)) if error.code != 400 => {
+            drop(tokio::time::timeout(limits.body, discard(incoming)).await);
+            Err(error)
         }
-        Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+        Ok(outcome) => outcome,
+        Err(_) => Err(ApiError::new(
+            408,
+            "Timeout",
+            format!("the body of the request did not come within {} s", limits.body.as_secs()),
+        )),
     }
+}
+
+async fn read_body(api: &Api, incoming: &mut Incoming) -> Result<(Bytes, Upload)> {
+    let mut upload = api.gate.upload();
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| {
+            ApiError::bad_request(format!("the body could not be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > body::LIMIT {
+            return Err(body::too_large());
+        }
+        upload.take(data.len())?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), upload))
 }
 
 /// Reads on, within reason: a client that is still sending when the connection is closed does not
@@ -266,6 +317,13 @@ fn write(call: &Call, form: Form, outcome: Outcome) -> Response<Body> {
             json(200, "application/json", object.json().clone())
         }
         Answer::Stored(object) => one(call, form, 200, object.value(), include),
+        Answer::List(page) if form == Form::Plain && page.objects.len() > AT_ONCE => {
+            let media = header::HeaderValue::from_static("application/json");
+            let mut response = json(200, "application/json", Bytes::new());
+            *response.body_mut() = StreamBody::new(stream::iter(parts(call, page))).boxed_unsync();
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            response
+        }
         Answer::List(page) => json(200, "application/json", list(call, form, &page, include)),
         Answer::Watch(watch) => {
             let lines = stream::unfold(watch, |mut watch| async move {
@@ -303,7 +361,7 @@ fn one(call: &Call, form: Form, code: u16, value: &Value, include: &str) -> Resp
     json(code, "application/json", Bytes::from(text))
 }
 
-fn list(call: &Call, form: Form, page: &Page, include: &str) -> Bytes {
+fn list_metadata(page: &Page) -> Value {
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let Some(next) = &page.next {
         metadata["continue"] = next.as_str().into();
@@ -311,6 +369,11 @@ fn list(call: &Call, form: Form, page: &Page, include: &str) -> Bytes {
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
+    metadata
+}
+
+fn list(call: &Call, form: Form, page: &Page, include: &str) -> Bytes {
+    let metadata = list_metadata(page);
     let shown = || page.objects.iter().map(|object| show(call, object.value()));
     match form {
         Form::Table => {
@@ -326,28 +389,55 @@ fn list(call: &Call, form: Form, page: &Page, include: &str) -> Bytes {
             Bytes::from(list.to_string())
         }
         Form::Plain => {
-            let head = json!({"kind": call.resource.list_kind,
-                "apiVersion": call.resource.api_version(), "metadata": metadata});
-            items(head, call, page)
+            let mut text = BytesMut::from(head(call, page).as_slice());
+            for (at, object) in page.objects.iter().enumerate() {
+                put(&mut text, call, object, at == 0);
+            }
+            text.put_slice(b"]}");
+            text.freeze()
         }
     }
 }
 
-/// A list made of the objects' stored text, which is not encoded again.
-fn items(head: Value, call: &Call, page: &Page) -> Bytes {
-    let head = head.to_string();
-    let mut text = BytesMut::from(head.trim_end_matches('}').as_bytes());
-    // `metadata` is the last field: its brace was taken off, too.
-    text.put_slice(b"},\"items\":[");
-    for (at, object) in page.objects.iter().enumerate() {
-        if at > 0 {
-            text.put_u8(b',');
+/// A large list, made piece by piece as the client takes it.
+fn parts(
+    call: &Call,
+    page: Page,
+) -> impl Iterator<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static {
+    let mut text = Some(BytesMut::from(head(call, &page).as_slice()));
+    let (call, mut objects) = (call.clone(), page.objects.into_iter().enumerate());
+    std::iter::from_fn(move || {
+        let mut part = text.take()?;
+        for (at, object) in objects.by_ref() {
+            put(&mut part, &call, &object, at == 0);
+            if part.len() >= PART {
+                text = Some(BytesMut::new());
+                return Some(Ok(Frame::data(part.freeze())));
+            }
         }
-        match call.resource.view {
-            View::Same => text.put_slice(object.json()),
-            _ => text.put_slice(show(call, object.value()).to_string().as_bytes()),
-        }
+        part.put_slice(b"]}");
+        Some(Ok(Frame::data(part.freeze())))
+    })
+}
+
+/// The beginning of a list, up to its first object.
+fn head(call: &Call, page: &Page) -> Vec<u8> {
+    let head = json!({"kind": call.resource.list_kind,
+        "apiVersion": call.resource.api_version(), "metadata": list_metadata(page)});
+    let mut text = head.to_string().into_bytes();
+    // The brace at the end.
+    text.pop();
+    text.extend_from_slice(b",\"items\":[");
+    text
+}
+
+/// Adds one object, as it was stored if it is shown so: that text is not made again.
+fn put(text: &mut BytesMut, call: &Call, object: &Object, first: bool) {
+    if !first {
+        text.put_u8(b',');
     }
-    text.put_slice(b"]}");
-    text.freeze()
+    match call.resource.view {
+        View::Same => text.put_slice(object.json()),
+        _ => text.put_slice(show(call, object.value()).to_string().as_bytes()),
+    }
 }

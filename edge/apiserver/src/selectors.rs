@@ -8,6 +8,10 @@ use crate::registry::Resource;
 use crate::request::Query;
 use crate::status::{ApiError, Result};
 
+/// The most parts of a selector, and the most values in them all. Each object listed is held against all.
+const PARTS: usize = 512;
+const VALUES: usize = 4_096;
+
 /// What a request wants to see.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
@@ -34,6 +38,9 @@ struct FieldRule {
 
 impl Filter {
     pub(crate) fn from_query(query: &Query, resource: &Resource) -> Result<Self> {
+        for name in ["labelSelector", "fieldSelector"] {
+            bounded(name, query.get(name).unwrap_or_default())?;
+        }
         let labels = query.get("labelSelector").map(labels).transpose()?.unwrap_or_default();
         let fields = query.get("fieldSelector").map(|text| fields(text, resource)).transpose()?;
         Ok(Self { labels, fields: fields.unwrap_or_default() })
@@ -84,6 +91,17 @@ impl FieldRule {
         };
         (text == self.value || (value.is_null() && self.value == "false")) == self.equal
     }
+}
+
+/// Refuses a selector that would take too long to hold against every object.
+fn bounded(name: &str, text: &str) -> Result<()> {
+    let values = text.bytes().filter(|byte| *byte == b',').count() + 1;
+    if values > VALUES || (values > PARTS && split(text).len() > PARTS) {
+        return Err(ApiError::bad_request(format!(
+            "{name} is too large: at most {PARTS} requirements and {VALUES} values are taken"
+        )));
+    }
+    Ok(())
 }
 
 fn bad_labels(text: &str, why: &str) -> ApiError {

@@ -15,14 +15,18 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Api;
+use crate::connections::{Admitted, Connections, Overdue};
 use crate::controllers;
 use crate::http;
+use crate::limits::Limits;
 use crate::services::Range;
 use crate::storage::Storage;
 use crate::tls::{Identity, IdentityError, standard_names};
 
-/// How long a client may take for the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection that is told to end may take for it.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// The most that a request's line and headers may take.
+const HEAD: u32 = 64 << 10;
 
 /// How the server is to behave.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ pub struct Options {
     pub names: Vec<String>,
     /// Where services get their cluster addresses: one range for each family, the preferred first.
     pub service_ranges: Vec<Range>,
+    /// What clients may use up.
+    pub limits: Limits,
     /// Filled in by [`Server::new`] from the identity.
     pub(crate) token: String,
 }
@@ -45,6 +51,7 @@ impl Options {
             identity_dir: identity_dir.into(),
             names: Vec::new(),
             service_ranges: Range::new(base.into(), 16).into_iter().collect(),
+            limits: Limits::default(),
             token: String::new(),
         }
     }
@@ -81,10 +88,12 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         controllers::prepare(&self.api).await.map_err(io::Error::other)?;
         let mut tasks = tokio::task::JoinSet::new();
+        let table = Arc::new(Connections::new(&self.api.gate.limits));
         for listener in listeners {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.spawn(accept(listener, self.tls.clone(), self.api.clone(), stopped.clone()));
+            let (table, stopped) = (table.clone(), stopped.clone());
+            tasks.spawn(accept(listener, self.tls.clone(), self.api.clone(), table, stopped));
         }
         tasks.spawn(controllers::run(self.api.clone()));
         shutdown.await;
@@ -98,14 +107,20 @@ async fn accept(
     listener: tokio::net::TcpListener,
     tls: TlsAcceptor,
     api: Arc<Api>,
+    table: Arc<Connections>,
     stopped: watch::Receiver<bool>,
 ) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let Some(admitted) = table.admit(peer.ip()) else {
+                    tracing::debug!(%peer, "refused: too many connections");
+                    continue;
+                };
                 // Small answers should not wait for more.
                 drop(stream.set_nodelay(true));
-                tokio::spawn(connection(stream, tls.clone(), api.clone(), stopped.clone()));
+                let work = connection(stream, tls.clone(), api.clone(), admitted, stopped.clone());
+                tokio::spawn(work);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -119,26 +134,60 @@ async fn connection(
     stream: tokio::net::TcpStream,
     tls: TlsAcceptor,
     api: Arc<Api>,
+    admitted: Admitted,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let stream = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!("TLS handshake took too long"),
-    };
-    let service = service_fn(move |request| {
-        let api = api.clone();
-        async move { Ok::<_, Infallible>(http::answer(api, request).await) }
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_mins(1));
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
-    let serve = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        served = serve => if let Err(error) = served {
-            tracing::debug!(error = %error, "connection ended");
+    let (tracker, gate) = (&admitted.tracker, api.gate.clone());
+    let handshake = tokio::time::timeout(gate.limits.handshake, tls.accept(stream));
+    let stream = tokio::select! {
+        shaken = handshake => match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => return tracing::debug!("TLS handshake took too long"),
         },
+        () = tracker.closed.notified() => return,
+    };
+    let service = service_fn(|request| {
+        let (api, tracker) = (api.clone(), tracker.clone());
+        async move { Ok::<_, Infallible>(http::answer(api, &tracker, request).await) }
+    });
+    let builder = protocol(&gate.limits);
+    let mut serve = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = serve.as_mut() => served,
+        overdue = tracker.watch(&gate.limits) => {
+            tracing::debug!(?overdue, "a connection is closed");
+            if overdue != Overdue::Idle {
+                return;
+            }
+            serve.as_mut().graceful_shutdown();
+            tokio::time::timeout(FAREWELL, serve).await.unwrap_or(Ok(()))
+        }
+        () = tracker.closed.notified() => return,
         // The sender going away means the same as `true`.
-        _ = stopped.wait_for(|stop| *stop) => {}
+        () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
+    };
+    if let Err(error) = served {
+        tracing::debug!(error = %error, "connection ended");
     }
+}
+
+/// HTTP/1.1 and HTTP/2, with bounds on what one connection holds in memory.
+fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_headers(100)
+        .max_buf_size(HEAD as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(250)
+        .max_header_list_size(HEAD)
+        .max_send_buf_size(128 << 10)
+        .keep_alive_interval(limits.stall)
+        .keep_alive_timeout(limits.stall);
+    builder
 }

@@ -160,7 +160,13 @@ fn load(db: &Connection, options: &Options, path: &Path) -> Result<State, OpenEr
             Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
         })
         .map_err(fail)?;
-    let mut state = State { revision, floor, keep: options.history.max(1), ..State::default() };
+    let mut state = State {
+        revision,
+        floor,
+        keep: options.history.max(1),
+        keep_bytes: options.history_bytes,
+        ..State::default()
+    };
     let mut query = db.prepare("SELECT key, revision, value FROM objects").map_err(fail)?;
     let mut rows = query.query([]).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {
@@ -182,7 +188,8 @@ fn load(db: &Connection, options: &Options, path: &Path) -> Result<State, OpenEr
         if kind != ChangeKind::Deleted {
             seen.insert(object.key().clone(), object.clone());
         }
-        state.remember(Change { kind, object, previous });
+        let size = row.get_ref(2).map_err(fail)?.as_blob().map_or(0, <[u8]>::len);
+        state.remember(Change { kind, object, previous }, size);
     }
     state.known = revision;
     Ok(state)

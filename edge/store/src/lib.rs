@@ -46,6 +46,8 @@ pub struct Options {
     pub durability: Durability,
     /// How many changes are kept for watches that resume. Default 20,000.
     pub history: usize,
+    /// How many bytes of objects those changes may hold in memory. Default 256 MiB.
+    pub history_bytes: usize,
     /// How long to wait for another process to let go of the file. Default 5 s.
     pub busy_timeout: Duration,
 }
@@ -57,6 +59,7 @@ impl Options {
             path: path.into(),
             durability: Durability::default(),
             history: 20_000,
+            history_bytes: 256 << 20,
             busy_timeout: Duration::from_secs(5),
         }
     }

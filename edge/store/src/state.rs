@@ -16,8 +16,12 @@ pub(crate) struct State {
     pub(crate) floor: u64,
     /// Changes after this revision know the object they replaced.
     pub(crate) known: u64,
-    /// How many changes `history` may hold.
+    /// How many changes `history` may hold, and how many bytes of objects in them.
     pub(crate) keep: usize,
+    pub(crate) keep_bytes: usize,
+    /// The size of each change in `history`, and of all.
+    pub(crate) sizes: VecDeque<usize>,
+    pub(crate) size: usize,
 }
 
 impl State {
@@ -31,16 +35,19 @@ impl State {
                 self.objects.insert(object.key().clone(), object.clone());
             }
         }
-        self.remember(change);
+        let size = change.object.json().len();
+        self.remember(change, size);
     }
 
-    /// Adds a change to the history without performing it.
-    pub(crate) fn remember(&mut self, change: Change) {
+    /// Adds a change of `size` bytes to the history without performing it.
+    pub(crate) fn remember(&mut self, change: Change, size: usize) {
         self.history.push_back(change);
-        while self.history.len() > self.keep {
-            if let Some(old) = self.history.pop_front() {
-                self.floor = old.object.revision();
-            }
+        self.sizes.push_back(size);
+        self.size += size;
+        while self.history.len() > self.keep || self.size > self.keep_bytes {
+            let Some(old) = self.history.pop_front() else { break };
+            self.floor = old.object.revision();
+            self.size -= self.sizes.pop_front().unwrap_or_default();
         }
         self.known = self.known.max(self.floor);
     }

@@ -156,6 +156,28 @@ fn old_history_expires_and_says_so() {
 }
 
 #[test]
+fn history_is_bounded_in_bytes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options(dir.path());
+    small.history_bytes = 10_000;
+    let store = Store::open(&small).unwrap();
+    let large = |expect| {
+        let value = json!({"metadata": {"name": "l"}, "text": "x".repeat(3_000)});
+        vec![write("l", expect, Some(value))]
+    };
+    block_on(store.commit(large(Expect::Absent))).unwrap();
+    for at in 1..20 {
+        block_on(store.commit(large(Expect::At(at)))).unwrap();
+    }
+    assert_eq!(store.changes("", 17).unwrap().changes.len(), 3);
+    assert!(matches!(store.changes("", 16), Err(StorageError::Expired { oldest: 17, .. })));
+    drop(store);
+    let store = Store::open(&small).unwrap();
+    assert_eq!(store.changes("", 17).unwrap().changes.len(), 3, "kept over the restart");
+    assert!(matches!(store.changes("", 16), Err(StorageError::Expired { .. })));
+}
+
+#[test]
 fn concurrent_writers_of_one_object_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(&options(dir.path())).unwrap());

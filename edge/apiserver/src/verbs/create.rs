@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Answer, Outcome, show};
 use crate::api::{self, Api};
+use crate::body;
 use crate::derived;
 use crate::draft;
 use crate::managed;
@@ -39,6 +40,7 @@ pub(crate) async fn create(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
 pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answer> {
     let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     derived::check_write(&call.resource, Some(&name))?;
+    body::check_extent(&stored)?;
     let key = call.key(&name);
     let refused = |error| Api::refused(&call.resource, &name, error);
     if call.query.dry_run()? {

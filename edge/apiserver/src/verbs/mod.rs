@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+mod json_patch;
 pub(crate) mod modify;
 pub(crate) mod read;
 pub(crate) mod subresource;

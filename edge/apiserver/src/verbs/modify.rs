@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Answer, Outcome, create, show};
+use super::{Answer, Outcome, create, json_patch, show};
 use crate::api::{self, Api, MODIFIED};
 use crate::body::{self, Encoding};
 use crate::draft;
@@ -21,7 +21,7 @@ const TRIES: usize = 10;
 enum Change {
     /// The whole new object.
     Replace(Value),
-    Json(json_patch::Patch),
+    Json(::json_patch::Patch),
     Merge(Value),
     Strategic(Value),
     Apply(Value),
@@ -58,9 +58,7 @@ pub(crate) async fn patch(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     let (change, duplicates) = match call.content_type() {
         "application/json-patch+json" => {
             let parsed = json(&call.body)?;
-            let patch = serde_json::from_value(parsed.value)
-                .map_err(|error| ApiError::bad_request(format!("not a JSON patch: {error}")))?;
-            (Change::Json(patch), Vec::new())
+            (Change::Json(json_patch::parse(parsed.value)?), Vec::new())
         }
         "application/merge-patch+json" => {
             let parsed = json(&call.body)?;
@@ -145,6 +143,7 @@ async fn change(
             };
         };
         let after = next_state(api, call, &before, change, duplicates, &mut warnings)?;
+        body::check_extent(&after)?;
         if draft::same(before.value(), &after) {
             return Ok(Outcome {
                 answer: Answer::Object(200, show(call, before.value())),
@@ -239,7 +238,7 @@ fn next_state(
         Change::Replace(value) => value.clone(),
         Change::Json(patch) => {
             let mut next = base.clone();
-            json_patch::patch(&mut next, patch).map_err(|error| {
+            json_patch::apply(&mut next, patch).map_err(|error| {
                 unprocessable(format!("the JSON patch does not apply: {error}"))
             })?;
             next

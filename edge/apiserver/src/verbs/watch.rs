@@ -26,6 +26,15 @@ const BOOKMARK_AFTER: u64 = 2_000;
 /// The default length of a watch: half an hour to an hour, spread by the time of day.
 const DEFAULT_SECONDS: u64 = 1_800;
 
+/// How many events are prepared at a time: a client that reads slowly holds no more of them.
+const AHEAD: usize = 256;
+
+/// An event that waits to be sent.
+enum Ready {
+    Line(Bytes),
+    Object(&'static str, Arc<Object>),
+}
+
 /// A watch in progress. [`Watch::next`] gives one line at a time.
 pub(crate) struct Watch {
     api: Arc<Api>,
@@ -37,7 +46,7 @@ pub(crate) struct Watch {
     seen: u64,
     /// The last revision the client was told.
     told: u64,
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Ready>,
     revisions: tokio::sync::watch::Receiver<u64>,
     ends: Instant,
     over: bool,
@@ -94,15 +103,17 @@ impl Watch {
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         let mut bookmark_at = Instant::now() + BOOKMARK_EVERY;
         loop {
-            if let Some(line) = self.ready.pop_front() {
-                return Some(line);
+            match self.ready.pop_front() {
+                Some(Ready::Line(line)) => return Some(line),
+                Some(Ready::Object(kind, object)) => return Some(self.encode(kind, &object)),
+                None => {}
             }
             if self.over {
                 return None;
             }
             self.revisions.mark_unchanged();
-            self.collect();
-            if !self.ready.is_empty() {
+            let whole = self.collect();
+            if !whole || !self.ready.is_empty() {
                 continue;
             }
             if self.bookmarks && self.seen > self.told + BOOKMARK_AFTER {
@@ -129,7 +140,7 @@ impl Watch {
         self.seen = listing.revision;
         for object in &listing.objects {
             if read::named(&self.call, object) && self.matches(object) {
-                self.push("ADDED", object);
+                self.push("ADDED", object.clone());
             }
         }
         if end_marker {
@@ -142,22 +153,28 @@ impl Watch {
         read::filter_shown(&self.call, &self.filter, object)
     }
 
-    /// Looks at the changes since the last time.
-    fn collect(&mut self) {
+    /// Looks at the changes since the last time. Says whether at all of them.
+    fn collect(&mut self) -> bool {
         match derived::changes(&*self.api.storage, &self.call, self.seen) {
             Ok(found) => {
-                self.seen = found.upto;
                 for change in found.changes {
+                    if self.ready.len() >= AHEAD {
+                        return false;
+                    }
                     self.consider(&change);
+                    self.seen = change.object.revision();
                 }
+                self.seen = found.upto;
             }
             Err(error) => self.end(&error.into()),
         }
+        true
     }
 
     /// Tells why the watch cannot go on.
     fn end(&mut self, error: &ApiError) {
-        self.line("ERROR", error.status().to_string().as_bytes());
+        let line = line("ERROR", error.status().to_string().as_bytes());
+        self.ready.push_back(Ready::Line(line));
         self.over = true;
     }
 
@@ -180,13 +197,14 @@ impl Watch {
                 self.end(&ApiError::expired("what an object was made from is no longer known"));
             }
             (ChangeKind::Deleted, None, _) | (_, None, None) => {}
-            (ChangeKind::Deleted, Some(_), Some(last)) => self.push("DELETED", &last),
-            (_, None, Some(after)) => self.push("ADDED", &after),
-            (_, Some(_), Some(after)) => self.push("MODIFIED", &after),
+            (ChangeKind::Deleted, Some(_), Some(last)) => self.push("DELETED", last),
+            (_, None, Some(after)) => self.push("ADDED", after),
+            (_, Some(_), Some(after)) => self.push("MODIFIED", after),
             (_, Some(before), None) => {
                 // It left the set: its last state in the set, at the revision it left.
                 let (key, last) = (before.key().clone(), before.value().clone());
-                self.push("DELETED", &Object::new(key, change.object.revision(), last));
+                let last = Object::new(key, change.object.revision(), last);
+                self.push("DELETED", Arc::new(last));
             }
         }
     }
@@ -198,16 +216,20 @@ impl Watch {
         change.previous.is_none() && made.is_none()
     }
 
-    fn push(&mut self, kind: &str, object: &Object) {
+    fn push(&mut self, kind: &'static str, object: Arc<Object>) {
         self.told = object.revision();
-        if self.form == Form::Plain && self.call.resource.view == View::Same {
-            return self.line(kind, object.json());
-        }
-        let shown = show(&self.call, object.value());
-        self.push_shown(kind, &shown);
+        self.ready.push_back(Ready::Object(kind, object));
     }
 
-    fn push_shown(&mut self, kind: &str, shown: &Value) {
+    fn encode(&mut self, kind: &str, object: &Object) -> Bytes {
+        if self.form == Form::Plain && self.call.resource.view == View::Same {
+            return line(kind, object.json());
+        }
+        let shown = show(&self.call, object.value());
+        self.encode_shown(kind, &shown)
+    }
+
+    fn encode_shown(&mut self, kind: &str, shown: &Value) -> Bytes {
         let text = match self.form {
             Form::Plain => shown.to_string(),
             Form::Metadata => metadata_only(shown).to_string(),
@@ -218,7 +240,7 @@ impl Watch {
                 table::table(&self.call.resource, row, include, columns).to_string()
             }
         };
-        self.line(kind, text.as_bytes());
+        line(kind, text.as_bytes())
     }
 
     fn bookmark(&mut self, end_of_initial: bool) {
@@ -234,24 +256,25 @@ impl Watch {
         if end_of_initial {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        match self.form {
+        let line = match self.form {
             Form::Table => {
                 let mut table = table::table(resource, &[], "None", false);
                 table["metadata"] = object["metadata"].clone();
                 table["rows"] = json!([{"cells": [], "object": metadata_only(&object)}]);
-                self.line("BOOKMARK", table.to_string().as_bytes());
+                line("BOOKMARK", table.to_string().as_bytes())
             }
-            _ => self.push_shown("BOOKMARK", &object),
-        }
+            _ => self.encode_shown("BOOKMARK", &object),
+        };
+        self.ready.push_back(Ready::Line(line));
     }
+}
 
-    fn line(&mut self, kind: &str, object: &[u8]) {
-        let mut line = Vec::with_capacity(object.len() + 40);
-        line.extend_from_slice(b"{\"type\":\"");
-        line.extend_from_slice(kind.as_bytes());
-        line.extend_from_slice(b"\",\"object\":");
-        line.extend_from_slice(object);
-        line.extend_from_slice(b"}\n");
-        self.ready.push_back(line.into());
-    }
+fn line(kind: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(kind.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
 }
