@@ -173,7 +173,11 @@ struct Comparer<'a> {
     out: Comparison,
 }
 
-/// Compares two objects field by field.
+fn is_metadata(path: &[Step]) -> bool {
+    matches!(path, [Step::Field(name)] if &**name == "metadata")
+}
+
+/// Compares two objects field by field, but for who owns their fields.
 pub(crate) fn compare(tree: &Tree, id: Id, old: &Value, new: &Value) -> Comparison {
     let mut comparer = Comparer { tree, path: Vec::new(), out: Comparison::default() };
     comparer.visit(id, Some(old), Some(new));
@@ -182,6 +186,11 @@ pub(crate) fn compare(tree: &Tree, id: Id, old: &Value, new: &Value) -> Comparis
 
 impl Comparer<'_> {
     fn visit(&mut self, id: Id, old: Option<&Value>, new: Option<&Value>) {
+        if let (Some(old), Some(new)) = (old, new)
+            && same(old, new)
+        {
+            return;
+        }
         let node = self.tree.node(id);
         let (was, is) = (old.map(|v| node.shape(v)), new.map(|v| node.shape(v)));
         let Some(shape) = is.or(was) else { return };
@@ -190,7 +199,7 @@ impl Comparer<'_> {
         match (old, new) {
             (None, _) => self.out.added.insert(&self.path),
             (_, None) => self.out.removed.insert(&self.path),
-            (Some(old), Some(new)) if leaf && !same(old, new) => {
+            (Some(_), Some(_)) if leaf => {
                 self.out.modified.insert(&self.path);
             }
             _ => (),
@@ -219,12 +228,17 @@ impl Comparer<'_> {
         old: Option<&Map<String, Value>>,
         new: Option<&Map<String, Value>>,
     ) {
+        let about_owners =
+            |path: &[Step], key: &str| key == "managedFields" && is_metadata(path);
         for (key, was) in old.into_iter().flatten() {
+            if about_owners(&self.path, key) {
+                continue;
+            }
             let is = new.and_then(|m| m.get(key));
             self.step(Step::Field(key.as_str().into()), child_of(node, key), Some(was), is);
         }
         for (key, is) in new.into_iter().flatten() {
-            if old.is_none_or(|m| !m.contains_key(key)) {
+            if old.is_none_or(|m| !m.contains_key(key)) && !about_owners(&self.path, key) {
                 self.step(Step::Field(key.as_str().into()), child_of(node, key), None, Some(is));
             }
         }

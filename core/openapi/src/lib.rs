@@ -14,6 +14,7 @@
 mod compile;
 mod diff;
 pub mod document;
+mod equal;
 mod fieldset;
 mod format;
 pub mod managed;
@@ -23,4 +24,5 @@ mod schema;
 mod validate;
 mod walk;
 
+pub use equal::equal_but;
 pub use schema::{FieldError, Schema, Schemas};

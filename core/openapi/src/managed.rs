@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::diff::{self, Comparison};
+use crate::equal::equal_but;
 use crate::fieldset::{FieldSet, show};
 use crate::schema::Schema;
 
@@ -252,7 +253,7 @@ pub fn track(
     let exists = stored["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty());
     if !(owners.is_empty() && exists) {
         let write = Write { schema, manager, subresource, now };
-        write.record(&mut owners, &without_owners(stored), &without_owners(after));
+        write.record(&mut owners, stored, after);
     }
     owners.write(after);
     keep_old_times(stored, after);
@@ -324,16 +325,7 @@ fn without_owners(object: &Value) -> Value {
 
 /// A write that changes nothing but times changes nothing.
 fn keep_old_times(before: &Value, after: &mut Value) {
-    let timeless = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(list) = object["metadata"]["managedFields"].as_array_mut() {
-            for entry in list.iter_mut().filter_map(Value::as_object_mut) {
-                entry.shift_remove("time");
-            }
-        }
-        object
-    };
-    if timeless(before) == timeless(after) {
+    if equal_but(before, after, &[&["metadata", "managedFields", "time"]]) {
         after["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
         if after["metadata"]["managedFields"].is_null()
             && let Some(meta) = after["metadata"].as_object_mut()

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::format;
 use crate::node::{Id, ListType, Node, Rules, Tree, Type};
 use crate::schema::FieldError;
-use crate::walk::join;
+use crate::walk::Path;
 
 const INVALID: &str = "FieldValueInvalid";
 const REQUIRED: &str = "FieldValueRequired";
@@ -24,7 +24,7 @@ struct Validator<'a> {
 
 pub(crate) fn object(tree: &Tree, root: Id, value: &Value, lenient: bool) -> Vec<FieldError> {
     let mut validator = Validator { tree, lenient, errors: Vec::new() };
-    validator.value(root, value, "");
+    validator.value(root, value, &Path::Root);
     validator.errors
 }
 
@@ -73,15 +73,15 @@ pub(crate) fn fits(types: Type, value: &Value) -> bool {
 }
 
 impl Validator<'_> {
-    fn report(&mut self, field: &str, reason: &'static str, message: String) {
-        self.errors.push(FieldError { field: field.to_owned(), reason, message });
+    fn report(&mut self, field: &Path<'_>, reason: &'static str, message: String) {
+        self.errors.push(FieldError { field: field.to_string(), reason, message });
     }
 
-    fn invalid(&mut self, field: &str, value: &Value, what: &str) {
+    fn invalid(&mut self, field: &Path<'_>, value: &Value, what: &str) {
         self.report(field, INVALID, format!("Invalid value: {value}: {field} in body {what}"));
     }
 
-    fn value(&mut self, id: Id, value: &Value, path: &str) {
+    fn value(&mut self, id: Id, value: &Value, path: &Path<'_>) {
         let node = self.tree.node(id);
         if value.is_null() && (node.nullable || self.lenient) {
             return;
@@ -101,12 +101,12 @@ impl Validator<'_> {
             Value::Object(map) => {
                 for name in &node.required {
                     if map.get(&**name).is_none_or(|v| self.lenient && v.is_null()) {
-                        self.report(&join(path, name), REQUIRED, "Required value".to_owned());
+                        self.report(&Path::Field(path, name), REQUIRED, "Required value".to_owned());
                     }
                 }
                 for (name, inner) in map {
                     if let Some(child) = node.field(name).or(node.extra) {
-                        self.value(child, inner, &join(path, name));
+                        self.value(child, inner, &Path::Field(path, name));
                     }
                 }
                 if node.embedded {
@@ -116,7 +116,7 @@ impl Validator<'_> {
             Value::Array(list) => {
                 if let Some(items) = node.items {
                     for (i, inner) in list.iter().enumerate() {
-                        self.value(items, inner, &format!("{path}[{i}]"));
+                        self.value(items, inner, &Path::Item(path, i));
                     }
                 }
                 self.distinct(node, list, path);
@@ -125,11 +125,11 @@ impl Validator<'_> {
         }
     }
 
-    fn embedded(&mut self, value: &Value, path: &str) {
+    fn embedded(&mut self, value: &Value, path: &Path<'_>) {
         for name in ["apiVersion", "kind"] {
             if value[name].as_str().is_none_or(str::is_empty) {
                 self.report(
-                    &join(path, name),
+                    &Path::Field(path, name),
                     REQUIRED,
                     "Required value: must not be empty".to_owned(),
                 );
@@ -138,7 +138,7 @@ impl Validator<'_> {
     }
 
     /// Items of a set, and the keys of a list that is a map, occur once.
-    fn distinct(&mut self, node: &Node, list: &[Value], path: &str) {
+    fn distinct(&mut self, node: &Node, list: &[Value], path: &Path<'_>) {
         // Built-in kinds check this, where they do, in rules of their own.
         if self.lenient || node.list == ListType::Atomic {
             return;
@@ -150,12 +150,12 @@ impl Validator<'_> {
         for (i, item) in list.iter().enumerate() {
             let key = key_of(item);
             if list[..i].iter().any(|earlier| key_of(earlier) == key) {
-                self.report(&format!("{path}[{i}]"), DUPLICATE, format!("Duplicate value: {key}"));
+                self.report(&Path::Item(path, i), DUPLICATE, format!("Duplicate value: {key}"));
             }
         }
     }
 
-    fn rules(&mut self, rules: &Rules, value: &Value, path: &str) {
+    fn rules(&mut self, rules: &Rules, value: &Value, path: &Path<'_>) {
         if !rules.one_of_values.is_empty() && !rules.one_of_values.contains(value) {
             let list: Vec<String> = rules.one_of_values.iter().map(Value::to_string).collect();
             let message =
@@ -174,7 +174,7 @@ impl Validator<'_> {
         self.alternatives(rules, value, path);
     }
 
-    fn number(&mut self, rules: &Rules, number: f64, value: &Value, path: &str) {
+    fn number(&mut self, rules: &Rules, number: f64, value: &Value, path: &Path<'_>) {
         if let Some((bound, exclusive)) = rules.minimum
             && (number < bound || (exclusive && number <= bound))
         {
@@ -199,7 +199,7 @@ impl Validator<'_> {
         }
     }
 
-    fn string(&mut self, rules: &Rules, text: &str, value: &Value, path: &str) {
+    fn string(&mut self, rules: &Rules, text: &str, value: &Value, path: &Path<'_>) {
         let length = text.chars().count() as u64;
         if let Some(least) = rules.length.0.filter(|l| length < *l) {
             self.invalid(path, value, &format!("should be at least {least} chars long"));
@@ -215,7 +215,7 @@ impl Validator<'_> {
         }
     }
 
-    fn list(&mut self, rules: &Rules, list: &[Value], value: &Value, path: &str) {
+    fn list(&mut self, rules: &Rules, list: &[Value], value: &Value, path: &Path<'_>) {
         let length = list.len() as u64;
         if let Some(least) = rules.items.0.filter(|l| length < *l) {
             self.invalid(path, value, &format!("should have at least {least} items"));
@@ -232,7 +232,7 @@ impl Validator<'_> {
         }
     }
 
-    fn sizes(&mut self, rules: &Rules, count: u64, value: &Value, path: &str) {
+    fn sizes(&mut self, rules: &Rules, count: u64, value: &Value, path: &Path<'_>) {
         if let Some(least) = rules.properties.0.filter(|l| count < *l) {
             self.invalid(path, value, &format!("should have at least {least} properties"));
         }
@@ -245,7 +245,7 @@ impl Validator<'_> {
         }
     }
 
-    fn alternatives(&mut self, rules: &Rules, value: &Value, path: &str) {
+    fn alternatives(&mut self, rules: &Rules, value: &Value, path: &Path<'_>) {
         for id in &rules.all_of {
             self.value(*id, value, path);
         }

@@ -1,36 +1,54 @@
 //! Pruning, defaulting and their kin: one object beside its schema.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::node::{Id, Tree, Type};
 
-/// The path of a field below another.
-pub(crate) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+/// Where a walk is: `spec.containers[0].name`. Made of borrowed steps, and written out only where
+/// there is something to tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Path::Root, name) => f.write_str(name),
+            Self::Field(above, name) => write!(f, "{above}.{name}"),
+            Self::Item(above, index) => write!(f, "{above}[{index}]"),
+        }
+    }
 }
 
 pub(crate) fn unknown(tree: &Tree, root: Id, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    find_unknown(tree, root, object, String::new(), &mut found);
+    find_unknown(tree, root, object, &Path::Root, &mut found);
     found
 }
 
-fn find_unknown(tree: &Tree, id: Id, value: &Value, path: String, found: &mut Vec<String>) {
+fn find_unknown(tree: &Tree, id: Id, value: &Value, path: &Path<'_>, found: &mut Vec<String>) {
     let node = tree.node(id);
     match value {
         Value::Object(map) => {
             for (name, inner) in map {
+                let path = Path::Field(path, name);
                 match node.field(name).or(node.extra) {
-                    Some(child) => find_unknown(tree, child, inner, join(&path, name), found),
+                    Some(child) => find_unknown(tree, child, inner, &path, found),
                     None if node.keeps_unknown => (),
-                    None => found.push(join(&path, name)),
+                    None => found.push(path.to_string()),
                 }
             }
         }
         Value::Array(list) => {
             let Some(items) = node.items else { return };
             for (i, inner) in list.iter().enumerate() {
-                find_unknown(tree, items, inner, format!("{path}[{i}]"), found);
+                find_unknown(tree, items, inner, &Path::Item(path, i), found);
             }
         }
         _ => (),

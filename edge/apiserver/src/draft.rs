@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use crate::admission;
 use crate::api::Api;
-use crate::managed;
 use crate::registry::Resource;
 use crate::request::Call;
 use crate::status::{ApiError, Result};
@@ -213,15 +212,9 @@ fn count_generation(home: &Resource, before: &Value, stored: &mut Value) {
     if !home.counts_generations() {
         return;
     }
-    let relevant = |object: &Value| {
-        let mut fields = object.as_object().cloned().unwrap_or_default();
-        fields.shift_remove("metadata");
-        if home.status {
-            fields.shift_remove("status");
-        }
-        fields
-    };
-    if relevant(before) != relevant(stored) {
+    let others: &[&[&str]] = &[&["metadata"], &["status"]];
+    let others = if home.status { others } else { &others[..1] };
+    if !openapi::equal_but(before, stored, others) {
         let next = before["metadata"]["generation"].as_i64().unwrap_or(1) + 1;
         stored["metadata"]["generation"] = next.into();
     }
@@ -229,13 +222,7 @@ fn count_generation(home: &Resource, before: &Value, stored: &mut Value) {
 
 /// Whether a write would change nothing but bookkeeping.
 pub(crate) fn same(before: &Value, after: &Value) -> bool {
-    let bare = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(fields) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            fields.shift_remove("resourceVersion");
-            managed::forget_times(fields);
-        }
-        object
-    };
-    bare(before) == bare(after)
+    let bookkeeping: &[&[&str]] =
+        &[&["metadata", "resourceVersion"], &["metadata", "managedFields", "time"]];
+    openapi::equal_but(before, after, bookkeeping)
 }

@@ -313,10 +313,10 @@ fn write(call: &Call, form: Form, outcome: Outcome) -> Response<Body> {
             json(code, "application/json", Bytes::from(value.to_string()))
         }
         Answer::Object(code, value) => one(call, form, code, &value, include),
-        Answer::Stored(object) if form == Form::Plain => {
-            json(200, "application/json", object.json().clone())
+        Answer::Stored(code, object) if form == Form::Plain => {
+            json(code, "application/json", object.json().clone())
         }
-        Answer::Stored(object) => one(call, form, 200, object.value(), include),
+        Answer::Stored(code, object) => one(call, form, code, object.value(), include),
         Answer::List(page) if form == Form::Plain && page.objects.len() > AT_ONCE => {
             let media = header::HeaderValue::from_static("application/json");
             let mut response = json(200, "application/json", Bytes::new());

@@ -2,7 +2,7 @@
 //! they are stored, with the schema of the resource they are stored under.
 
 use openapi::managed::{ApplyError, apply as apply_fields, track as track_fields};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::request::Call;
@@ -46,13 +46,5 @@ fn refuse(error: ApplyError) -> ApiError {
             let causes: Vec<_> = causes.iter().map(cause).collect();
             ApiError::new(409, "Conflict", message).with_details(json!({"causes": causes}))
         }
-    }
-}
-
-/// Drops the times from `managedFields`, so that two states compare by what they hold.
-pub(crate) fn forget_times(metadata: &mut Map<String, Value>) {
-    let entries = metadata.get_mut("managedFields").and_then(Value::as_array_mut);
-    for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
-        entry.shift_remove("time");
     }
 }

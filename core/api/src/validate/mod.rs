@@ -13,6 +13,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::kinds::{Kind, kinds, lookup};
@@ -184,13 +185,13 @@ fn labels(given: Option<&Value>, field: &str, values_are_labels: bool, errors: &
 
 /// Reads the mended object; its structure is sound, so this succeeds.
 pub(crate) fn read<S: Spec>(value: &Value, errors: &mut Errors) -> Option<Object<S>> {
-    let result = serde_json::from_value(value.clone());
+    let result = Object::deserialize(value);
     result.map_err(|e| errors.push("spec", format!("cannot be read: {e}"))).ok()
 }
 
 /// Reads the object that is replaced, if it can be.
 pub(crate) fn read_old<S: Spec>(old: Option<&Value>) -> Option<Object<S>> {
-    serde_json::from_value(old?.clone()).ok()
+    Object::deserialize(old?).ok()
 }
 
 /// Checks a selector.

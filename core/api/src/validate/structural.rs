@@ -1,5 +1,7 @@
 //! The structure: unknown fields, types, words, ranges, lengths, required fields.
 
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use crate::FieldError;
@@ -9,7 +11,7 @@ use crate::FieldError;
 pub(super) fn check(schema: &Value, object: &mut Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut walk = Walk { errors: &mut errors };
-    walk.value(schema, object, "");
+    walk.value(schema, object, &At::Root);
     errors
 }
 
@@ -17,12 +19,34 @@ struct Walk<'a> {
     errors: &'a mut Vec<FieldError>,
 }
 
+/// Where the walk is, written out only where there is something to tell.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Root,
+    Field(&'a At<'a>, &'a str),
+    /// An entry of a map whose keys are anything.
+    Entry(&'a At<'a>, &'a str),
+    Item(&'a At<'a>, usize),
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(At::Root, name) => f.write_str(name),
+            Self::Field(above, name) => write!(f, "{above}.{name}"),
+            Self::Entry(above, key) => write!(f, "{above}[{key}]"),
+            Self::Item(above, index) => write!(f, "{above}[{index}]"),
+        }
+    }
+}
+
 impl Walk<'_> {
-    fn tell(&mut self, field: &str, message: String) {
-        self.errors.push(FieldError::new(field, message));
+    fn tell(&mut self, field: &At<'_>, message: String) {
+        self.errors.push(FieldError::new(field.to_string(), message));
     }
 
-    fn value(&mut self, schema: &Value, value: &mut Value, field: &str) {
+    fn value(&mut self, schema: &Value, value: &mut Value, field: &At<'_>) {
         if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
             return;
         }
@@ -51,16 +75,14 @@ impl Walk<'_> {
         }
     }
 
-    fn object(&mut self, schema: &Value, map: &mut Map<String, Value>, field: &str) {
+    fn object(&mut self, schema: &Value, map: &mut Map<String, Value>, field: &At<'_>) {
         if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
             return;
         }
-        let at = |key: &str| {
-            if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") }
-        };
+        let root = matches!(field, At::Root);
         if let Some(values) = schema.get("additionalProperties") {
             for (key, value) in map {
-                self.value(values, value, &format!("{field}[{key}]"));
+                self.value(values, value, &At::Entry(field, key));
             }
             return;
         }
@@ -70,16 +92,16 @@ impl Walk<'_> {
         for key in unknown {
             let hint = nearest(&key, properties.keys().map(String::as_str));
             let hint = hint.map(|h| format!(" (did you mean {h}?)")).unwrap_or_default();
-            let whole = field.is_empty() && key == "status";
+            let whole = root && key == "status";
             if !whole {
-                self.tell(&at(&key), format!("unknown field{hint}"));
+                self.tell(&At::Field(field, &key), format!("unknown field{hint}"));
             }
             map.remove(&key);
         }
         for key in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
             let Some(key) = key.as_str() else { continue };
             if map.get(key).is_none_or(Value::is_null) {
-                self.tell(&at(key), "is required".into());
+                self.tell(&At::Field(field, key), "is required".into());
                 map.insert(key.to_owned(), properties.get(key).map(empty).unwrap_or_default());
             }
         }
@@ -89,22 +111,22 @@ impl Walk<'_> {
                 || properties[key].get("nullable").is_some_and(|n| n == &Value::Bool(true))
         });
         for (key, value) in map.iter_mut() {
-            if !(field.is_empty() && key == "metadata") {
-                self.value(&properties[key], value, &at(key));
+            if !(root && key == "metadata") {
+                self.value(&properties[key], value, &At::Field(field, key));
             }
         }
     }
 
-    fn items(&mut self, schema: &Value, items: &mut [Value], field: &str) {
+    fn items(&mut self, schema: &Value, items: &mut [Value], field: &At<'_>) {
         let Some(of) = schema.get("items") else { return };
         for (index, item) in items.iter_mut().enumerate() {
-            self.value(of, item, &format!("{field}[{index}]"));
+            self.value(of, item, &At::Item(field, index));
         }
         if schema.get("x-kubernetes-list-type").and_then(Value::as_str) == Some("set") {
             for (index, item) in items.iter().enumerate() {
                 if let Some(first) = items[..index].iter().position(|other| other == item) {
                     let message = format!("{} stands in [{first}] already", shown(item));
-                    self.tell(&format!("{field}[{index}]"), message);
+                    self.tell(&At::Item(field, index), message);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Answer, Outcome, show};
+use super::{Answer, Outcome, answer_with, show};
 use crate::api::{self, Api};
 use crate::body;
 use crate::derived;
@@ -26,7 +26,8 @@ pub(crate) async fn create(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     let _turn = if call.resource.is("", "services") { Some(api.turn.lock().await) } else { None };
     for tries in 1.. {
         let time = api::now();
-        let mut stored = draft::for_create(api, call, parsed.value.clone(), &time)?;
+        let body = if generated { parsed.value.clone() } else { std::mem::take(&mut parsed.value) };
+        let mut stored = draft::for_create(api, call, body, &time)?;
         managed::track(api, call, None, &mut stored, &time);
         match insert(api, call, stored).await {
             Err(error) if error.reason == "AlreadyExists" && generated && tries < TRIES => {}
@@ -50,5 +51,5 @@ pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answ
         };
     }
     let object = api.put(key, Expect::Absent, Some(stored)).await.map_err(refused)?;
-    Ok(Answer::Object(201, show(call, object.value())))
+    Ok(answer_with(call, 201, object))
 }

@@ -18,13 +18,14 @@ use crate::derived;
 use crate::request::Call;
 use crate::status::{ApiError, Result};
 use crate::storage::Object;
+use crate::view::View;
 
 /// What a verb answers with.
 pub(crate) enum Answer {
     /// One object, in shown form.
     Object(u16, Value),
     /// One object as stored; only for resources shown as they are stored.
-    Stored(Arc<Object>),
+    Stored(u16, Arc<Object>),
     /// A `Status` or another object that is not of the resource.
     Other(u16, Value),
     /// A list.
@@ -86,4 +87,12 @@ fn check_scope(call: &Call) -> Result<()> {
 /// The shown form of a stored object.
 pub(crate) fn show(call: &Call, object: &Value) -> Value {
     call.resource.view.show(object, &call.resource.api_version(), &call.resource.kind)
+}
+
+/// An object as the answer to the request that read or wrote it.
+pub(crate) fn answer_with(call: &Call, code: u16, object: Arc<Object>) -> Answer {
+    match call.resource.view {
+        View::Same => Answer::Stored(code, object),
+        _ => Answer::Object(code, show(call, object.value())),
+    }
 }

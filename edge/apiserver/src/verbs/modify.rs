@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Answer, Outcome, create, json_patch, show};
+use super::{Answer, Outcome, answer_with, create, json_patch, show};
 use crate::api::{self, Api, MODIFIED};
 use crate::body::{self, Encoding};
 use crate::draft;
@@ -157,8 +157,7 @@ async fn change(
             Err(StorageError::Stale { .. } | StorageError::Missing { .. }) if tries < TRIES => {}
             outcome => {
                 let object = outcome.map_err(refused)?;
-                let answer = Answer::Object(200, show(call, object.value()));
-                return Ok(Outcome { answer, warnings });
+                return Ok(Outcome { answer: answer_with(call, 200, object), warnings });
             }
         }
     }
@@ -227,7 +226,7 @@ fn next_state(
     warnings: &mut Vec<String>,
 ) -> Result<Value> {
     let time = api::now();
-    let base = show(call, before.value());
+    let base = || show(call, before.value());
     let unprocessable = |message: String| {
         let (plural, group) = (&call.resource.plural, &call.resource.group);
         let mut error = ApiError::invalid(plural, group, call.name().unwrap_or_default(), &[]);
@@ -237,19 +236,19 @@ fn next_state(
     let mut next = match change {
         Change::Replace(value) => value.clone(),
         Change::Json(patch) => {
-            let mut next = base.clone();
+            let mut next = base();
             json_patch::apply(&mut next, patch).map_err(|error| {
                 unprocessable(format!("the JSON patch does not apply: {error}"))
             })?;
             next
         }
         Change::Merge(patch) => {
-            let mut next = base.clone();
+            let mut next = base();
             openapi::patch::merge(&mut next, patch);
             next
         }
         Change::Strategic(patch) => {
-            let mut next = base.clone();
+            let mut next = base();
             if let Some(schema) = &call.resource.shape.schema {
                 openapi::patch::strategic(schema, &mut next, patch)
                     .map_err(|error| unprocessable(error.to_string()))?;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{Answer, show};
+use super::{Answer, answer_with, show};
 use crate::api::Api;
 use crate::derived;
 use crate::request::Call;
@@ -26,10 +26,7 @@ pub(crate) struct Page {
 pub(crate) fn get(api: &Api, call: &Call) -> Result<Answer> {
     not_newer(api, call)?;
     let object = find(api, call)?;
-    Ok(match call.resource.view {
-        View::Same => Answer::Stored(object),
-        _ => Answer::Object(200, show(call, object.value())),
-    })
+    Ok(answer_with(call, 200, object))
 }
 
 /// The stored object that the call names.
