@@ -55,8 +55,9 @@ impl Cni {
         Ok(added)
     }
 
-    /// The interface is made while its addresses are looked for, and the pod's side is set up while
-    /// the policy goes into the kernel.
+    /// The addresses can mostly be foreseen (the node's own block says which are free). Then the
+    /// interface is made and the policy put into the kernel while the datastore is told of them; else,
+    /// only the interface is made meanwhile.
     async fn add_new(
         self: &Arc<Self>,
         request: &Request,
@@ -64,18 +65,48 @@ impl Cni {
         pod: &Pod,
         mut plan: Plan,
     ) -> Result<Added, Failure> {
-        let making = kernel::make(plan.clone());
-        let (made, assigned) = tokio::join!(making, self.assign(request, id, pod));
-        made.map_err(|e| internal("making the interface failed", &e))?;
-        plan.addresses = assigned?;
+        let (tell, foreseen) = oneshot::channel();
+        let early = async {
+            make(&plan).await?;
+            let Ok(addresses) = foreseen.await else { return Ok(None) };
+            let plan = Plan { addresses, ..plan.clone() };
+            self.bring_up(request, id, pod, plan).await.map(Some)
+        };
+        let (early, assigned) = tokio::join!(early, self.assign(request, id, pod, tell));
+        let (early, assigned) = (early?, assigned?);
+        let added = match early {
+            Some(added) if added.addresses == assigned => added,
+            early => {
+                plan.addresses = assigned;
+                if let Some(early) = early {
+                    tracing::info!(%id, foreseen = ?early.addresses, assigned = ?plan.addresses, "others than foreseen");
+                    let gone =
+                        kernel::unwire(plan.host_iface.clone(), request.container_id.clone());
+                    gone.await.map_err(|e| internal("taking the interface back failed", &e))?;
+                    make(&plan).await?;
+                }
+                self.bring_up(request, id, pod, plan).await?
+            }
+        };
+        self.annotate(id, pod, &added.addresses, &request.container_id);
+        Ok(added)
+    }
+
+    /// What follows once an interface is made and its addresses are known. The pod's side is set up
+    /// while the policy goes into the kernel.
+    async fn bring_up(
+        self: &Arc<Self>,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        plan: Plan,
+    ) -> Result<Added, Failure> {
         let raised = kernel::raise_host(plan.clone()).await;
         raised.map_err(|e| internal("setting up the interface failed", &e))?;
         let raise = kernel::raise_pod(plan.clone());
         let raise =
             async { raise.await.map_err(|e| internal("setting up the pod's side failed", &e)) };
-        let added = self.attach(request, id, pod, plan, raise).await?;
-        self.annotate(id, pod, &added.addresses, &request.container_id);
-        Ok(added)
+        self.attach(request, id, pod, plan, raise).await
     }
 
     /// The hardware address of an interface that should be there; it is made again if it is not as
@@ -184,9 +215,10 @@ impl Cni {
         request: &Request,
         id: &WorkloadId,
         pod: &Pod,
+        foreseen: oneshot::Sender<Vec<IpAddr>>,
     ) -> Result<Vec<IpAddr>, Failure> {
         let ask = self.ask(request, id, pod)?;
-        self.addresses.assign(&ask).await.map_err(|e| {
+        self.addresses.assign(&ask, Some(foreseen)).await.map_err(|e| {
             let transient = e.is_transient();
             let code = if transient { codes::TRY_AGAIN } else { codes::INTERNAL };
             let details = chain(&e);
@@ -340,6 +372,11 @@ impl Cni {
         self.addresses.release(&handle(request)).await?;
         Ok(())
     }
+}
+
+async fn make(plan: &Plan) -> Result<(), Failure> {
+    let made = kernel::make(plan.clone()).await;
+    made.map_err(|e| internal("making the interface failed", &e))
 }
 
 /// The endpoint of a pod as it will be once the API knows its addresses.

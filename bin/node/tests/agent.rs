@@ -235,6 +235,55 @@ async fn others_damage_the_tables(cluster: &Cluster) {
     }
 }
 
+/// A pod is set up while its address is being written. Somebody else takes that address in between:
+/// the pod gets another, and nothing of the first stays.
+async fn others_take_the_address(cluster: &Cluster, from: &Pod) {
+    let (mut before, before_uid) = cluster.pod("before", 0, "x").await;
+    cluster.add(&mut before, &before_uid);
+    let blocks: Vec<Value> = cluster.api.list_all(&BLOCKS).await.unwrap();
+    let of_the_node = |b: &&Value| b["spec"]["affinity"] == format!("host:{}", NAMES[0]);
+    let mut stolen = Vec::new();
+    for block in blocks.iter().filter(of_the_node) {
+        let mut block = block.clone();
+        let free = block["spec"]["unallocated"].as_array_mut().unwrap().remove(0);
+        let place = u32::try_from(free.as_u64().unwrap()).unwrap();
+        let attributes = block["spec"]["attributes"].as_array_mut().unwrap();
+        attributes.push(json!({"handle_id": "thief", "secondary": {"node": "elsewhere"}}));
+        let attribute = attributes.len() - 1;
+        block["spec"]["allocations"][place as usize] = json!(attribute);
+        let net: ipnet::IpNet = block["spec"]["cidr"].as_str().unwrap().parse().unwrap();
+        stolen.push(match net.addr() {
+            IpAddr::V4(first) => IpAddr::V4((first.to_bits() + place).into()),
+            IpAddr::V6(first) => IpAddr::V6((first.to_bits() + u128::from(place)).into()),
+        });
+        let name = block["metadata"]["name"].as_str().unwrap().to_owned();
+        cluster.api.replace::<Value>(&BLOCKS, None, &name, &block).await.unwrap();
+    }
+    assert_eq!(stolen.len(), 2, "a block of each family: {blocks:?}");
+
+    let (mut late, late_uid) = cluster.pod("late", 0, "x").await;
+    cluster.add(&mut late, &late_uid);
+    assert!(cluster.log(0).contains("others than foreseen"), "{}", cluster.log(0));
+    let _server = Server::start(&late.netns, PORT, late.name);
+    until("the late pod answers", cluster, async || replies(from, &late) == [true, true]).await;
+    let node = &cluster.topology.nodes[0].netns;
+    let places = [
+        late.netns.out("ip -o addr"),
+        node.out("ip route; ip -6 route; ip neigh; ip -6 neigh"),
+        node.out("nft list ruleset"),
+    ];
+    for address in stolen {
+        assert!(!late.addresses.contains(&address), "{address} is somebody else's");
+        let text = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+        for place in &places {
+            let there = place.split(|c| !text(c)).any(|word| word == address.to_string());
+            assert!(!there, "{address} is left in\n{place}");
+        }
+    }
+    cluster.call("DEL", &late, &late_uid).unwrap();
+    cluster.call("DEL", &before, &before_uid).unwrap();
+}
+
 async fn story(cluster: &mut Cluster) {
     let (mut x, x_uid) = cluster.pod("x", 0, "x").await;
     let (mut y, y_uid) = cluster.pod("y", 1, "y").await;
@@ -265,6 +314,8 @@ async fn story(cluster: &mut Cluster) {
 
     others_damage_the_tables(cluster).await;
     assert_eq!(replies(&x, &y), [false, false], "y is isolated again");
+
+    others_take_the_address(cluster, &z).await;
 
     // The agent dies: traffic and policy stay.
     cluster.kill_agent(0);

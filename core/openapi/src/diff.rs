@@ -228,8 +228,7 @@ impl Comparer<'_> {
         old: Option<&Map<String, Value>>,
         new: Option<&Map<String, Value>>,
     ) {
-        let about_owners =
-            |path: &[Step], key: &str| key == "managedFields" && is_metadata(path);
+        let about_owners = |path: &[Step], key: &str| key == "managedFields" && is_metadata(path);
         for (key, was) in old.into_iter().flatten() {
             if about_owners(&self.path, key) {
                 continue;

@@ -101,7 +101,11 @@ impl Validator<'_> {
             Value::Object(map) => {
                 for name in &node.required {
                     if map.get(&**name).is_none_or(|v| self.lenient && v.is_null()) {
-                        self.report(&Path::Field(path, name), REQUIRED, "Required value".to_owned());
+                        self.report(
+                            &Path::Field(path, name),
+                            REQUIRED,
+                            "Required value".to_owned(),
+                        );
                     }
                 }
                 for (name, inner) in map {

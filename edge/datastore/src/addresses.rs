@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use ipam::{AssignError, Assigned, Pool, PoolError, ReleaseError, Request, StoreError, Use, Who};
 use jiff::Timestamp;
 use model::{IpVersion, Labels};
+use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
 use crate::client::Datastore;
 use crate::error::Error;
-use crate::ipam_store::IpamStore;
+use crate::ipam_store::{IpamStore, Rehearsal};
 use crate::settings::Settings;
 
 /// How old settings may be when addresses are given out by them.
@@ -98,18 +99,26 @@ impl Addresses {
 
     /// Addresses for a pod: all that it needs, or none.
     ///
+    /// `foreseen` hears of them before they are written, if they can be told without asking the
+    /// server, and is dropped if not: the pod can be set up meanwhile. They are the pod's only once
+    /// they are returned; that they are others then is rare (somebody else wrote the node's block).
+    ///
     /// # Errors
     /// [`AddressesError`]; nothing is held by the handle then, as far as the datastore could be
     /// reached.
-    pub async fn assign(&self, ask: &Ask) -> Result<Vec<IpAddr>, AddressesError> {
+    pub async fn assign(
+        &self,
+        ask: &Ask,
+        mut foreseen: Option<oneshot::Sender<Vec<IpAddr>>>,
+    ) -> Result<Vec<IpAddr>, AddressesError> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         for attempt in 1.. {
             let settings = self.settings(SETTINGS_AGE).await?;
-            let done = match self.assign_once(ask, &settings).await {
+            let done = match self.assign_once(ask, &settings, foreseen.take()).await {
                 // Perhaps the pool is newer than what we know.
                 Err(AddressesError::Pool(_)) => {
                     let settings = self.settings(Duration::ZERO).await?;
-                    self.assign_once(ask, &settings).await
+                    self.assign_once(ask, &settings, None).await
                 }
                 other => other,
             };
@@ -134,6 +143,7 @@ impl Addresses {
         &self,
         ask: &Ask,
         settings: &Settings,
+        foreseen: Option<oneshot::Sender<Vec<IpAddr>>>,
     ) -> Result<Vec<IpAddr>, AddressesError> {
         let pools = settings.pools();
         let wants = if ask.exactly.is_empty() { wants(ask, &pools)? } else { Vec::new() };
@@ -154,11 +164,13 @@ impl Addresses {
             now,
         };
         let _turn = self.one_at_a_time.lock().await;
-        let mut got = ipam::assign(&self.store, &request).await?;
-        for address in &ask.exactly {
-            got.push(ipam::assign_exact(&self.store, &request, &pools, *address).await?);
+        if let Some(tell) = foreseen
+            && let Ok(addresses) = take(&Rehearsal(&self.store), &request, &pools, ask).await
+        {
+            // Nobody may want to know any more.
+            drop(tell.send(addresses));
         }
-        Ok(got.into_iter().map(|a: Assigned| a.address).collect())
+        take(&self.store, &request, &pools, ask).await
     }
 
     /// Gives back everything that a handle holds; how many addresses that were. Idempotent.
@@ -271,6 +283,19 @@ impl Addresses {
     pub fn settings_changed(&self) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+async fn take(
+    store: &impl ipam::Store,
+    request: &Request<'_>,
+    pools: &[Pool],
+    ask: &Ask,
+) -> Result<Vec<IpAddr>, AddressesError> {
+    let mut got = ipam::assign(store, request).await?;
+    for address in &ask.exactly {
+        got.push(ipam::assign_exact(store, request, pools, *address).await?);
+    }
+    Ok(got.into_iter().map(|a: Assigned| a.address).collect())
 }
 
 /// One address of each family that is wanted, and the pools for it.
