@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use apiserver::{Access, AuditOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use store::{Durability, ServeOptions};
 use telemetry::LogConfig;
@@ -27,6 +28,8 @@ struct Cli {
 enum Verb {
     /// Serve until told to end (SIGTERM, SIGINT).
     Serve(Serve),
+    /// Write a kubeconfig with a client certificate for a user; roles and bindings say what he may do.
+    User(User),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +49,42 @@ struct Serve {
     /// What an acknowledged write survives.
     #[arg(long, value_enum, default_value_t = Survives::Power)]
     durability: Survives,
+    /// Bearer tokens of users: lines of token,user,uid,"group,group".
+    #[arg(long, value_name = "FILE")]
+    token_auth_file: Option<PathBuf>,
+    /// Authorities (PEM) whose client certificates are accepted, besides the store's own.
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+    /// Write an audit event (audit.k8s.io/v1, level Metadata) for each request to this file.
+    #[arg(long, value_name = "FILE")]
+    audit_log_path: Option<PathBuf>,
+    /// Move the audit log aside when it has so many MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+    audit_log_maxsize: u64,
+    /// Keep so many audit logs that were moved aside.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    audit_log_maxbackup: usize,
+}
+
+#[derive(Debug, Args)]
+struct User {
+    /// The user's name.
+    name: String,
+    /// A group of the user; may be given several times.
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// How clients reach the server.
+    #[arg(long, value_name = "URL")]
+    server: String,
+    /// How long the certificate is good.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+    /// Where to write the kubeconfig.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig_out: PathBuf,
 }
 
 /// What an acknowledged write survives.
@@ -66,8 +105,11 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
             return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::SUCCESS };
         }
     };
-    let Verb::Serve(args) = cli.verb;
-    match serve(args) {
+    let outcome = match cli.verb {
+        Verb::Serve(args) => serve(args),
+        Verb::User(args) => user(&args),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             super::tell(&mut std::io::stderr(), &format!("calico store: {error:#}\n"));
@@ -97,6 +139,15 @@ fn serve(args: Serve) -> Result<()> {
         listeners,
         names,
         service_ranges: Vec::new(),
+        access: Access {
+            tokens: args.token_auth_file,
+            client_authorities: args.client_ca_file,
+            audit: args.audit_log_path.map(|path| AuditOptions {
+                max_size: args.audit_log_maxsize << 20,
+                backups: args.audit_log_maxbackup,
+                ..AuditOptions::new(path)
+            }),
+        },
         kubeconfigs: vec![(kubeconfig, url)],
     };
     let runtime =
@@ -112,6 +163,14 @@ fn serve(args: Serve) -> Result<()> {
         };
         Ok(store::serve(options, shutdown).await?)
     })
+}
+
+fn user(args: &User) -> Result<()> {
+    let (name, groups) = (args.name.as_str(), args.group.as_slice());
+    let pki = args.data_dir.join("pki");
+    anyhow::ensure!(pki.is_dir(), "{} is not there: is this the folder of a store?", pki.display());
+    store::issue(&args.data_dir, &args.server, (name, groups), args.days, &args.kubeconfig_out)?;
+    Ok(())
 }
 
 /// How a client on this machine reaches a listener.

@@ -36,6 +36,7 @@ pub(crate) fn run(state: &State) -> Result<()> {
         listeners: vec![local, hub],
         names: vec![HUB.to_string(), Ipv4Addr::LOCALHOST.to_string()],
         service_ranges,
+        access: apiserver::Access::default(),
         kubeconfigs: vec![
             (state.kubeconfig(), format!("https://127.0.0.1:{}", spec.api_port)),
             (state.node_kubeconfig(), format!("https://{HUB}:{API_PORT}")),

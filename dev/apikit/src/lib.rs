@@ -57,7 +57,13 @@ impl Running {
     /// Starts a server over `dir` that lets clients use up only so much.
     #[must_use]
     pub fn limited(dir: &Path, limits: apiserver::Limits) -> Self {
-        Self::launch("127.0.0.1:0", &options(dir), dir, limits)
+        Self::configured(dir, |settings| settings.limits = limits)
+    }
+
+    /// Starts a server over `dir` with changed settings.
+    #[must_use]
+    pub fn configured(dir: &Path, change: impl FnOnce(&mut apiserver::Options)) -> Self {
+        Self::launch("127.0.0.1:0", &options(dir), dir, change)
     }
 
     /// The same on a given address, as soon as that is free.
@@ -66,15 +72,20 @@ impl Running {
     /// If the server cannot start.
     #[must_use]
     pub fn at(address: &str, options: &Options, dir: &Path) -> Self {
-        Self::launch(address, options, dir, apiserver::Limits::default())
+        Self::launch(address, options, dir, |_| {})
     }
 
-    fn launch(address: &str, options: &Options, dir: &Path, limits: apiserver::Limits) -> Self {
+    fn launch(
+        address: &str,
+        options: &Options,
+        dir: &Path,
+        change: impl FnOnce(&mut apiserver::Options),
+    ) -> Self {
         let listener = bind(address);
         let address = listener.local_addr().expect("a bound socket has an address");
         let store = Arc::new(Store::open(options).unwrap_or_else(|e| panic!("{e}")));
         let mut settings = apiserver::Options::new(dir.join("pki"));
-        settings.limits = limits;
+        change(&mut settings);
         let server = apiserver::Server::new(store, settings).unwrap_or_else(|e| panic!("{e}"));
         let kubeconfig = server.kubeconfig(&format!("https://{address}"));
         let kubeconfig_file = dir.join(format!("kubeconfig-{}", address.port()));

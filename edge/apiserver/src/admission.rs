@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::api::Api;
 use crate::defaults;
 use crate::names;
+use crate::rbac;
 use crate::registry::{Origin, Resource};
 use crate::request::Call;
 use crate::services;
@@ -339,6 +340,7 @@ fn name_rule(resource: &Resource) -> fn(&str) -> Option<String> {
     match (resource.origin, resource.plural.as_str()) {
         (Origin::Builtin, "namespaces") => names::dns_label,
         (Origin::Builtin, "services") => names::service_name,
+        (Origin::Builtin, _) if resource.group == rbac::GROUP => names::path_segment,
         // Calico's kinds have rules of their own, in their validation.
         (Origin::Calico, _) => names::path_segment,
         _ => names::dns_subdomain,

@@ -5,6 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 use crate::Options;
+use crate::audit::Log;
+use crate::auth::Tokens;
 use crate::limits::Gate;
 use crate::registry::{Fixed, Registry, Resource};
 use crate::status::{ApiError, Result};
@@ -15,6 +17,8 @@ pub(crate) struct Api {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) tokens: Tokens,
+    pub(crate) audit: Option<Arc<Log>>,
     /// Held while an address is chosen and written.
     pub(crate) turn: tokio::sync::Mutex<()>,
     fixed: Fixed,
@@ -22,11 +26,26 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(storage: Arc<dyn Storage>, options: Options) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        tokens: Tokens,
+        audit: Option<Log>,
+    ) -> Self {
         let fixed = Fixed::new();
         let registry = RwLock::new(Arc::new(Registry::build(&fixed, &definitions(&*storage))));
         let gate = Arc::new(Gate::new(options.limits.clone()));
-        Self { storage, options, gate, turn: tokio::sync::Mutex::new(()), fixed, registry }
+        let audit = audit.map(Arc::new);
+        Self {
+            storage,
+            options,
+            gate,
+            tokens,
+            audit,
+            turn: tokio::sync::Mutex::new(()),
+            fixed,
+            registry,
+        }
     }
 
     pub(crate) fn registry(&self) -> Arc<Registry> {

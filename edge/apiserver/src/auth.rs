@@ -1,27 +1,150 @@
-//! Who asks: the administrator's bearer token, or a service account's signed one.
+//! Who asks: by the administrator's bearer token, a service account's signed one, one of the token file,
+//! or a client certificate.
+
+use std::collections::HashMap;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::{HeaderMap, header};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::api::Api;
 use crate::status::{ApiError, Result};
+use crate::storage::Storage;
+use crate::tls::IdentityError;
 
-/// The user that the token in the kubeconfig stands for.
-pub(crate) const ADMIN: &str = "kubernetes-admin";
+/// The group that may do everything.
+pub(crate) const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
+const ACCOUNT: &str = "system:serviceaccount:";
 
 /// The user behind a request.
-pub(crate) fn authenticate(token: &str, headers: &HeaderMap, now: i64) -> Result<String> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) groups: Vec<String>,
+}
+
+impl User {
+    /// A user who has shown who he is.
+    pub(crate) fn new(name: &str, groups: &[&str]) -> Self {
+        let groups = groups.iter().copied().chain([AUTHENTICATED]).map(str::to_owned).collect();
+        Self { name: name.to_owned(), uid: String::new(), groups }
+    }
+
+    /// The user that the token in the kubeconfig stands for.
+    pub(crate) fn administrator() -> Self {
+        Self::new("kubernetes-admin", &[MASTERS])
+    }
+
+    /// The server itself.
+    pub(crate) fn server() -> Self {
+        Self::new("system:apiserver", &[MASTERS])
+    }
+
+    /// A user by name: service accounts have groups of their own.
+    pub(crate) fn named(name: &str, groups: &[&str]) -> Self {
+        let namespace = name.strip_prefix(ACCOUNT).and_then(|rest| rest.split_once(':'));
+        let Some((namespace, _)) = namespace else { return Self::new(name, groups) };
+        let own = format!("system:serviceaccounts:{namespace}");
+        let groups = [&["system:serviceaccounts", &own], groups].concat();
+        Self::new(name, &groups)
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == MASTERS)
+    }
+
+    /// As audit events and reviews show it.
+    pub(crate) fn show(&self) -> Value {
+        let mut user = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            user["uid"] = self.uid.as_str().into();
+        }
+        user
+    }
+}
+
+/// The users of a token file, by the digest of their token.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tokens(HashMap<[u8; 32], User>);
+
+impl Tokens {
+    /// Reads lines of `token,user,uid` or `token,user,uid,"group,group"`.
+    pub(crate) fn read(path: &Path) -> Result<Self, IdentityError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| IdentityError::File { path: path.into(), source })?;
+        let mut users = HashMap::new();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (token, user) = token_line(line).ok_or_else(|| IdentityError::Damaged {
+                path: path.into(),
+                detail: format!(
+                    "line {}: wanted token,user,uid or token,user,uid,\"group,group\"",
+                    at + 1
+                ),
+            })?;
+            users.insert(Sha256::digest(token).into(), user);
+        }
+        Ok(Self(users))
+    }
+}
+
+fn token_line(line: &str) -> Option<(&str, User)> {
+    let mut parts = line.splitn(4, ',').map(str::trim);
+    let (token, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
+    let groups = parts.next().unwrap_or_default().trim_matches('"');
+    let groups: Vec<_> = groups.split(',').map(str::trim).filter(|g| !g.is_empty()).collect();
+    if token.len() < 16 || name.is_empty() {
+        return None;
+    }
+    let user = User { uid: uid.to_owned(), ..User::named(name, &groups) };
+    Some((token, user))
+}
+
+/// The user behind a request, that of the connection's certificate if it has one.
+pub(crate) fn authenticate(
+    api: &Api,
+    certificate: Option<&User>,
+    headers: &HeaderMap,
+) -> Result<User> {
+    if let Some(user) = certificate {
+        return Ok(user.clone());
+    }
     let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let given = header.and_then(|text| {
         let (scheme, given) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
     });
-    let given = given.ok_or_else(ApiError::unauthorized)?;
-    if equal(given, token) {
-        return Ok(ADMIN.to_owned());
+    given.and_then(|token| by_token(api, token)).ok_or_else(ApiError::unauthorized)
+}
+
+/// The user that a token stands for.
+pub(crate) fn by_token(api: &Api, token: &str) -> Option<User> {
+    if equal(token, &api.options.token) {
+        return Some(User::administrator());
     }
-    check(token, given, now).ok_or_else(ApiError::unauthorized)
+    let digest: [u8; 32] = Sha256::digest(token).into();
+    if let Some(user) = api.tokens.0.get(&digest) {
+        return Some(user.clone());
+    }
+    let now = jiff::Timestamp::now().as_second();
+    let claim = check(&api.options.token, token, now)?;
+    account(&*api.storage, &claim)
+}
+
+/// The service account of a token, if it is still the one that the token was made for.
+fn account(storage: &dyn Storage, claim: &Claim) -> Option<User> {
+    let (namespace, name) = claim.user.strip_prefix(ACCOUNT)?.split_once(':')?;
+    let account = storage.get(&format!("core/serviceaccounts/{namespace}/{name}"))?;
+    let uid = account.value()["metadata"]["uid"].as_str()?;
+    (uid == claim.uid).then(|| User { uid: claim.uid.clone(), ..User::named(&claim.user, &[]) })
 }
 
 /// Compares in a time that does not depend on where the texts differ.
@@ -30,21 +153,29 @@ fn equal(left: &str, right: &str) -> bool {
     left.iter().zip(right.iter()).fold(0, |difference, (l, r)| difference | (l ^ r)) == 0
 }
 
-/// A token for `user` that is good until `until`, in seconds since 1970.
-pub(crate) fn issue(key: &str, user: &str, until: i64) -> String {
-    let claim = URL_SAFE_NO_PAD.encode(format!("{until} {user}"));
+/// What a token of ours says.
+#[derive(Debug, PartialEq, Eq)]
+struct Claim {
+    user: String,
+    uid: String,
+}
+
+/// A token for `user` of that `uid` that is good until `until`, in seconds since 1970.
+pub(crate) fn issue(key: &str, user: &str, uid: &str, until: i64) -> String {
+    let claim = URL_SAFE_NO_PAD.encode(format!("{until} {uid} {user}"));
     let seal = URL_SAFE_NO_PAD.encode(seal(key, &claim));
     format!("calico.{claim}.{seal}")
 }
 
-fn check(key: &str, token: &str, now: i64) -> Option<String> {
+fn check(key: &str, token: &str, now: i64) -> Option<Claim> {
     let (claim, given) = token.strip_prefix("calico.")?.split_once('.')?;
     if !equal(given, &URL_SAFE_NO_PAD.encode(seal(key, claim))) {
         return None;
     }
     let claim = String::from_utf8(URL_SAFE_NO_PAD.decode(claim).ok()?).ok()?;
-    let (until, user) = claim.split_once(' ')?;
-    (until.parse::<i64>().ok()? > now).then(|| user.to_owned())
+    let mut parts = claim.splitn(3, ' ').map(str::to_owned);
+    let (until, uid, user) = (parts.next()?, parts.next()?, parts.next()?);
+    (until.parse::<i64>().ok()? > now).then_some(Claim { user, uid })
 }
 
 /// HMAC-SHA-256 (RFC 2104).
@@ -61,23 +192,27 @@ fn seal(key: &str, text: &str) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn bearer(token: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-        headers
+    #[test]
+    fn signed_tokens() {
+        let issued = issue("secret", "system:serviceaccount:a:b", "u-1", 100);
+        let claim = check("secret", &issued, 99).unwrap();
+        assert_eq!(claim.user, "system:serviceaccount:a:b");
+        assert_eq!(claim.uid, "u-1");
+        assert_eq!(check("secret", &issued, 100), None, "expired");
+        assert_eq!(check("other", &issued, 99), None, "foreign key");
+        assert_eq!(check("secret", &issued.replace("calico.", "calico.A"), 99), None, "changed");
     }
 
     #[test]
-    fn tokens() {
-        assert_eq!(authenticate("secret", &bearer("secret"), 0).unwrap(), ADMIN);
-        assert_eq!(authenticate("secret", &bearer("wrong"), 0).unwrap_err().code, 401);
-        assert_eq!(authenticate("secret", &HeaderMap::new(), 0).unwrap_err().code, 401);
-        let issued = issue("secret", "system:serviceaccount:a:b", 100);
-        assert_eq!(
-            authenticate("secret", &bearer(&issued), 99).unwrap(),
-            "system:serviceaccount:a:b"
-        );
-        assert!(authenticate("secret", &bearer(&issued), 100).is_err(), "expired");
-        assert!(authenticate("other", &bearer(&issued), 99).is_err(), "foreign key");
+    fn token_lines() {
+        let (token, user) = token_line("0123456789abcdef,eve,7,\"dev,ops\"").unwrap();
+        assert_eq!(token, "0123456789abcdef");
+        assert_eq!((user.name.as_str(), user.uid.as_str()), ("eve", "7"));
+        assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
+        assert!(token_line("0123456789abcdef,eve").is_none());
+        assert!(token_line("short,eve,7").is_none());
+        let account = User::named("system:serviceaccount:a:b", &[]);
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"];
+        assert_eq!(account.groups, groups);
     }
 }

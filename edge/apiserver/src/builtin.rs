@@ -3,6 +3,7 @@
 use api::Source;
 
 use crate::derived::Origins;
+use crate::rbac;
 use crate::registry::{Column, Origin, Resource};
 use crate::schema::Shape;
 use crate::view::View;
@@ -57,6 +58,10 @@ const KUBERNETES: &[Row] = &[
     Row("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true, &["netpol"], &[]),
     Row("coordination.k8s.io", "v1", "Lease", "leases", true, &[], &[]),
     Row("events.k8s.io", "v1", "Event", "events", true, &["ev"], EVENT_FIELDS),
+    Row(rbac::GROUP, "v1", "ClusterRole", "clusterroles", false, &[], &[]),
+    Row(rbac::GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings", false, &[], &[]),
+    Row(rbac::GROUP, "v1", "Role", "roles", true, &[], &[]),
+    Row(rbac::GROUP, "v1", "RoleBinding", "rolebindings", true, &[], &[]),
     Row("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false, &["crd", "crds"], &[]),
 ];
 
@@ -152,8 +157,11 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
     })
 }
 
-/// Adds the schemas of those resources.
+/// Adds the schemas of those resources, and of others that the published documents here do not have.
 pub(crate) fn add_schemas(schemas: &mut openapi::Schemas) {
+    for (kind, schema) in rbac::schemas() {
+        schemas.add(rbac::GROUP, "v1", kind, schema);
+    }
     for kind in kinds() {
         if kind.status {
             schemas.add_with_status(kind.group, kind.version, kind.kind, kind.schema());

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
+use crate::audit::Ending;
 use crate::http::Body;
 use crate::limits::{Limits, Permit};
 
@@ -226,15 +227,18 @@ pub(crate) struct Answer {
     body: Body,
     pace: Arc<Pace>,
     _in_flight: InFlight,
-    _permit: Option<Permit>,
+    _held: Held,
 }
 
+/// What is given back and written when the answer is gone.
+pub(crate) type Held = (Option<Permit>, Option<Ending>);
+
 impl Answer {
-    pub(crate) fn new(body: Body, in_flight: InFlight, permit: Option<Permit>) -> Self {
+    pub(crate) fn new(body: Body, in_flight: InFlight, held: Held) -> Self {
         let pace = Arc::new(Pace::default());
         pace.set(Some(Instant::now()));
         in_flight.0.work().answers.push(Arc::downgrade(&pace));
-        Self { body, pace, _in_flight: in_flight, _permit: permit }
+        Self { body, pace, _in_flight: in_flight, _held: held }
     }
 }
 

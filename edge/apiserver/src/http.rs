@@ -1,6 +1,7 @@
 //! One HTTP request: authentication, the addresses that are no resources, and writing the answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,8 +12,10 @@ use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::access::{self, Trail};
 use crate::api::Api;
-use crate::auth;
+use crate::audit;
+use crate::auth::User;
 use crate::body;
 use crate::connections::{self, Tracker};
 use crate::discovery;
@@ -20,7 +23,9 @@ use crate::document;
 use crate::limits::{Class, Permit, Upload};
 use crate::negotiate::{self, Form, metadata_only};
 use crate::proto;
+use crate::rbac::Target;
 use crate::request::{Call, Path, Query, decode};
+use crate::reviews::Review;
 use crate::status::{ApiError, Result};
 use crate::storage::Object;
 use crate::table;
@@ -34,21 +39,41 @@ const PART: usize = 64 << 10;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// Who is at the other end of a connection.
+pub(crate) struct Peer {
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) address: IpAddr,
+    /// The user whom the client certificate names.
+    pub(crate) certificate: Option<User>,
+}
+
 /// Answers a request, always.
 pub(crate) async fn answer(
     api: Arc<Api>,
-    tracker: &Arc<Tracker>,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> Response<connections::Answer> {
-    let in_flight = tracker.request();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut permit = None;
-    let response = handle(&api, tracker, request, &mut permit).await.unwrap_or_else(|error| {
-        tracing::debug!(%method, path, code = error.code, message = error.message, "refused");
-        refusal(&error)
+    let in_flight = peer.tracker.request();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut entry = api.audit.clone().map(|log| {
+        let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        audit::Entry::new(log, &uri, agent.unwrap_or_default(), peer.address)
     });
-    tracing::trace!(%method, path, code = response.status().as_u16(), "request");
-    response.map(|body| connections::Answer::new(body, in_flight, permit))
+    let (mut permit, mut trail) = (None, Trail::default());
+    let response =
+        handle(&api, peer, request, &mut permit, &mut trail).await.unwrap_or_else(|error| {
+            let path = uri.path();
+            tracing::debug!(%method, path, code = error.code, message = error.message, "refused");
+            refusal(&error)
+        });
+    let code = response.status().as_u16();
+    tracing::trace!(%method, path = uri.path(), code, "request");
+    let watch = trail.verb == "watch" && code == 200;
+    if let Some(entry) = &mut entry {
+        entry.answered(&trail, method.as_str(), code, watch);
+    }
+    let ending = entry.filter(|_| watch).map(audit::Ending);
+    response.map(|body| connections::Answer::new(body, in_flight, (permit, ending)))
 }
 
 pub(crate) fn refusal(error: &ApiError) -> Response<Body> {
@@ -78,54 +103,60 @@ fn plain(value: &Value) -> Response<Body> {
 
 async fn handle(
     api: &Arc<Api>,
-    tracker: &Tracker,
+    peer: &Peer,
     request: Request<Incoming>,
     permit: &mut Option<Permit>,
+    trail: &mut Trail,
 ) -> Result<Response<Body>> {
     let segments = request.uri().path().split('/').filter(|part| !part.is_empty());
     let parts = segments.map(|part| decode(part, false)).collect::<Result<Vec<_>>>()?;
     if let Some(response) = open_to_all(&parts) {
         return Ok(response);
     }
-    let now = jiff::Timestamp::now().as_second();
-    let user = auth::authenticate(&api.options.token, request.headers(), now)?;
-    tracker.authenticated();
+    let user = trail.identify(api, peer.certificate.as_ref(), request.headers())?;
+    peer.tracker.authenticated();
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
     if request.method() == Method::GET
         && let Some(response) = about(api, &names, request.headers())?
     {
+        trail.verb = "get";
+        trail.authorize(api, &user, Target::Path(request.uri().path()))?;
         return Ok(response);
     }
     let path = Path::parse(&parts).ok_or_else(ApiError::no_such_resource)?;
-    if let Some(review) = review(&path, request.method()) {
-        let (head, incoming) = request.into_parts();
+    let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
+    if path.watch {
+        query.set("watch", "true");
+    }
+    trail.verb = access::verb(request.method(), &path, &query)?;
+    trail.path = Some(path.clone());
+    trail.authorize_path(api, &user, &query)?;
+    let (head, incoming) = request.into_parts();
+    if let Some(review) = Review::at(&path, &head.method) {
         let (bytes, _upload) = collect(api, incoming).await?;
-        *permit = Some(api.gate.enter(Class::Read, &user)?);
+        *permit = Some(api.gate.enter(Class::Read, &user.name)?);
         let media = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let asked = match media {
             Some(proto::MEDIA) => proto::parse(&bytes)?,
             _ => body::parse(&bytes, body::Encoding::Json)?.value,
         };
-        return Ok(json(201, "application/json", Bytes::from(review(asked, &user).to_string())));
+        let answer = review.answer(api, &user, asked, &path)?;
+        return Ok(json(201, "application/json", Bytes::from(answer.to_string())));
     }
     let resource = api
         .registry()
         .find(&path.group, &path.version, &path.resource)
         .ok_or_else(|| instead(&path))?;
-    let (head, incoming) = request.into_parts();
-    let mut query = Query::parse(head.uri.query().unwrap_or_default())?;
-    if path.watch {
-        query.set("watch", "true");
-    }
     let (body, _upload) = collect(api, incoming).await?;
-    let class = match head.method {
-        Method::GET | Method::HEAD if query.flag("watch")? => Class::Watch,
-        Method::GET | Method::HEAD => Class::Read,
+    let class = match trail.verb {
+        "watch" => Class::Watch,
+        "get" | "list" => Class::Read,
         _ => Class::Write,
     };
-    *permit = Some(api.gate.enter(class, &user)?);
+    *permit = Some(api.gate.enter(class, &user.name)?);
     let call = Call {
         method: head.method,
+        user: Arc::new(user),
         resource,
         namespace: path.namespace,
         name: path.name,
@@ -244,36 +275,6 @@ fn about(api: &Api, parts: &[&str], headers: &hyper::HeaderMap) -> Result<Option
     Ok(Some(plain(&found)))
 }
 
-type Review = fn(Value, &str) -> Value;
-
-/// Reviews that need no store: everybody with a token may do everything.
-fn review(path: &Path, method: &Method) -> Option<Review> {
-    if method != Method::POST {
-        return None;
-    }
-    match (path.group.as_str(), path.resource.as_str()) {
-        (
-            "authorization.k8s.io",
-            "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews",
-        ) => Some(|mut asked, _| {
-            asked["status"] = json!({"allowed": true, "reason": "every authenticated user is an administrator here"});
-            asked
-        }),
-        ("authorization.k8s.io", "selfsubjectrulesreviews") => Some(|mut asked, _| {
-            asked["status"] = json!({"incomplete": false, "resourceRules": [
-                {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]});
-            asked
-        }),
-        ("authentication.k8s.io", "selfsubjectreviews") => Some(|mut asked, user| {
-            asked["status"] = json!({"userInfo": {"username": user,
-                "groups": ["system:masters", "system:authenticated"]}});
-            asked
-        }),
-        _ => None,
-    }
-}
-
 /// What to use instead of a resource that only a full Kubernetes serves.
 fn instead(path: &Path) -> ApiError {
     match path.group.as_str() {
@@ -292,9 +293,6 @@ fn instead_group(group: &str) -> ApiError {
     let text = match group {
         "apps" | "batch" | "autoscaling" => {
             "Deployments, Jobs and other controllers of pods are not served here: create the pods themselves (kubectl run, or kubectl apply of kind Pod)"
-        }
-        "rbac.authorization.k8s.io" => {
-            "roles are not served here: every authenticated user is an administrator"
         }
         "crd.projectcalico.org" => {
             "crd.projectcalico.org is not served here: use the same kinds of projectcalico.org/v3"

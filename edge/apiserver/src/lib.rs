@@ -4,11 +4,13 @@
 //! of a Kubernetes API expect, and the background work that keeps the objects consistent: namespaces and
 //! their content, owners and dependents, endpoint slices. Invariants: an answer that says "written" means
 //! that the store has it; a list and a watch from its revision show every change exactly once; nothing is
-//! written half. Deliberately absent: containers (exec, logs), workloads (Deployments and the like),
-//! roles, admission webhooks, storage of its own. Start reading at [`Server`], then `http`, then `verbs`.
+//! written half; nobody does what no role of his allows. Deliberately absent: containers (exec, logs),
+//! workloads (Deployments and the like), admission webhooks, storage of its own. Start reading at [`Server`], then `http`, then `verbs`.
 
+mod access;
 mod admission;
 mod api;
+mod audit;
 mod auth;
 mod body;
 mod builtin;
@@ -25,21 +27,25 @@ mod managed;
 mod names;
 mod negotiate;
 mod proto;
+mod rbac;
 mod registry;
 mod request;
+mod reviews;
 mod schema;
 mod selectors;
 mod server;
 mod services;
 mod status;
 pub mod storage;
+mod subject;
 mod table;
 mod table_rows;
 mod tls;
 mod verbs;
 mod view;
 
+pub use audit::AuditOptions;
 pub use limits::Limits;
-pub use server::{Options, Server};
+pub use server::{Access, Options, Server};
 pub use services::Range;
 pub use tls::{Identity, IdentityError};

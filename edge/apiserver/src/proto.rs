@@ -174,6 +174,37 @@ const LEASE_SPEC: Message = &[
 ];
 const LEASE: Message = &[META, (2, "spec", Field::Message(LEASE_SPEC), false)];
 
+const RULE: Message = &[
+    (1, "verbs", Text, true),
+    (2, "apiGroups", Text, true),
+    (3, "resources", Text, true),
+    (4, "resourceNames", Text, true),
+    (5, "nonResourceURLs", Text, true),
+];
+const REQUIREMENT: Message =
+    &[(1, "key", Text, false), (2, "operator", Text, false), (3, "values", Text, true)];
+const SELECTOR: Message =
+    &[(1, "matchLabels", Texts, false), (2, "matchExpressions", Field::Message(REQUIREMENT), true)];
+const AGGREGATION: Message = &[(1, "clusterRoleSelectors", Field::Message(SELECTOR), true)];
+const ROLE: Message = &[
+    META,
+    (2, "rules", Field::Message(RULE), true),
+    (3, "aggregationRule", Field::Message(AGGREGATION), false),
+];
+const SUBJECT: Message = &[
+    (1, "kind", Text, false),
+    (2, "apiGroup", Text, false),
+    (3, "name", Text, false),
+    (4, "namespace", Text, false),
+];
+const ROLE_REF: Message =
+    &[(1, "apiGroup", Text, false), (2, "kind", Text, false), (3, "name", Text, false)];
+const BINDING: Message = &[
+    META,
+    (2, "subjects", Field::Message(SUBJECT), true),
+    (3, "roleRef", Field::Message(ROLE_REF), false),
+];
+
 fn message(kind: &str) -> Option<Message> {
     Some(match kind {
         "Namespace" => NAMESPACE,
@@ -188,6 +219,8 @@ fn message(kind: &str) -> Option<Message> {
         "DeleteOptions" => DELETE_OPTIONS,
         "Eviction" => EVICTION,
         "Lease" => LEASE,
+        "Role" | "ClusterRole" => ROLE,
+        "RoleBinding" | "ClusterRoleBinding" => BINDING,
         _ => return None,
     })
 }

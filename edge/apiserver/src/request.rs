@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, header};
 
+use crate::auth::User;
 use crate::body::{self, Encoding, Parsed};
 use crate::proto;
 use crate::registry::Resource;
@@ -94,6 +95,7 @@ fn bad_address(text: &str) -> ApiError {
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
+    pub(crate) user: Arc<User>,
     pub(crate) resource: Arc<Resource>,
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,15 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Api;
+use crate::audit::{AuditOptions, Log};
+use crate::auth::Tokens;
 use crate::connections::{Admitted, Connections, Overdue};
 use crate::controllers;
-use crate::http;
+use crate::http::{self, Peer};
 use crate::limits::Limits;
 use crate::services::Range;
 use crate::storage::Storage;
+use crate::subject;
 use crate::tls::{Identity, IdentityError, standard_names};
 
 /// How long a connection that is told to end may take for it.
@@ -39,6 +42,8 @@ pub struct Options {
     pub service_ranges: Vec<Range>,
     /// What clients may use up.
     pub limits: Limits,
+    /// Who else is known, and what is noted.
+    pub access: Access,
     /// Filled in by [`Server::new`] from the identity.
     pub(crate) token: String,
 }
@@ -52,9 +57,21 @@ impl Options {
             names: Vec::new(),
             service_ranges: Range::new(base.into(), 16).into_iter().collect(),
             limits: Limits::default(),
+            access: Access::default(),
             token: String::new(),
         }
     }
+}
+
+/// Who is known besides the administrator and service accounts, and what is noted of requests.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// A file of bearer tokens: lines of `token,user,uid,"group,group"`.
+    pub tokens: Option<PathBuf>,
+    /// Certificate authorities in PEM whose client certificates are accepted, besides our own.
+    pub client_authorities: Option<PathBuf>,
+    /// The audit log.
+    pub audit: Option<AuditOptions>,
 }
 
 /// The API server over a store.
@@ -70,8 +87,16 @@ impl Server {
         let identity = Identity::open(&options.identity_dir)?;
         identity.token().clone_into(&mut options.token);
         let service = options.service_ranges.first().map(|range| range.first());
-        let tls = identity.acceptor(&standard_names(&options.names, service))?;
-        Ok(Self { api: Arc::new(Api::new(storage, options)), identity, tls })
+        let authorities = options.access.client_authorities.as_deref();
+        let tls = identity.acceptor(&standard_names(&options.names, service), authorities)?;
+        let tokens = options.access.tokens.as_deref().map(Tokens::read).transpose()?;
+        let log = |options: AuditOptions| {
+            let path = options.path.clone();
+            Log::open(options).map_err(|source| IdentityError::File { path, source })
+        };
+        let audit = options.access.audit.clone().map(log).transpose()?;
+        let api = Api::new(storage, options, tokens.unwrap_or_default(), audit);
+        Ok(Self { api: Arc::new(api), identity, tls })
     }
 
     /// A kubeconfig with which `kubectl` reaches this server at `server_url` as administrator.
@@ -119,7 +144,8 @@ async fn accept(
                 };
                 // Small answers should not wait for more.
                 drop(stream.set_nodelay(true));
-                let work = connection(stream, tls.clone(), api.clone(), admitted, stopped.clone());
+                let work =
+                    connection(stream, peer, tls.clone(), api.clone(), admitted, stopped.clone());
                 tokio::spawn(work);
             }
             Err(error) => {
@@ -132,6 +158,7 @@ async fn accept(
 
 async fn connection(
     stream: tokio::net::TcpStream,
+    peer: SocketAddr,
     tls: TlsAcceptor,
     api: Arc<Api>,
     admitted: Admitted,
@@ -147,9 +174,12 @@ async fn connection(
         },
         () = tracker.closed.notified() => return,
     };
+    let certificates = stream.get_ref().1.peer_certificates();
+    let certificate = certificates.and_then(|chain| subject::user(chain.first()?));
+    let peer = Arc::new(Peer { tracker: tracker.clone(), address: peer.ip(), certificate });
     let service = service_fn(|request| {
-        let (api, tracker) = (api.clone(), tracker.clone());
-        async move { Ok::<_, Infallible>(http::answer(api, &tracker, request).await) }
+        let (api, peer) = (api.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(http::answer(api, &peer, request).await) }
     });
     let builder = protocol(&gate.limits);
     let mut serve = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +15,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
 /// Why the identity could not be read or made.
@@ -100,18 +104,16 @@ impl Identity {
 
     /// A kubeconfig with which `kubectl` reaches this server at `server_url` as administrator.
     pub fn kubeconfig(&self, server_url: &str) -> String {
-        format!(
-            "apiVersion: v1\nkind: Config\nclusters:\n- name: calico\n  cluster:\n    \
-             server: {server_url}\n    certificate-authority-data: {ca}\nusers:\n- name: calico-admin\n  \
-             user:\n    token: {token}\ncontexts:\n- name: calico\n  context:\n    cluster: calico\n    \
-             user: calico-admin\ncurrent-context: calico\n",
-            ca = STANDARD.encode(&self.ca),
-            token = self.token,
-        )
+        self.kubeconfig_of(server_url, "calico-admin", &format!("token: {}", self.token))
     }
 
     /// TLS for `names` (DNS names and addresses), with a certificate signed by our authority.
-    pub(crate) fn acceptor(&self, names: &[String]) -> Result<TlsAcceptor, IdentityError> {
+    /// Client certificates are accepted if that authority, or one of the file `others`, signed them.
+    pub(crate) fn acceptor(
+        &self,
+        names: &[String],
+        others: Option<&Path>,
+    ) -> Result<TlsAcceptor, IdentityError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.to_vec())?;
         params.distinguished_name.push(DnType::CommonName, "calico-apiserver");
@@ -123,12 +125,80 @@ impl Identity {
         let chain = vec![CertificateDer::from(certificate.der().to_vec())];
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(self.client_roots(others)?);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl Identity {
+    fn client_roots(&self, others: Option<&Path>) -> Result<RootCertStore, IdentityError> {
+        let mut roots = RootCertStore::empty();
+        let bad = |error: rustls::pki_types::pem::Error| rustls::Error::General(error.to_string());
+        roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).map_err(bad)?)?;
+        let Some(path) = others else { return Ok(roots) };
+        let text =
+            fs::read(path).map_err(|source| IdentityError::File { path: path.into(), source })?;
+        let damaged = |detail: String| IdentityError::Damaged { path: path.into(), detail };
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(&text) {
+            let certificate = certificate.map_err(|error| damaged(error.to_string()))?;
+            roots.add(certificate).map_err(|error| damaged(error.to_string()))?;
+        }
+        if roots.len() == before {
+            return Err(damaged("it holds no certificate".to_owned()));
+        }
+        Ok(roots)
+    }
+
+    /// A kubeconfig with which `user` of `groups` reaches this server at `server_url`, with a client
+    /// certificate that is good for `days`.
+    pub fn user_kubeconfig(
+        &self,
+        server_url: &str,
+        user: &str,
+        groups: &[String],
+        days: u32,
+    ) -> Result<String, IdentityError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for group in groups {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let now = std::time::SystemTime::now();
+        params.not_before = (now - Duration::from_mins(5)).into();
+        params.not_after = (now + Duration::from_hours(24) * days).into();
+        let parent = authority();
+        let certificate = params.signed_by(&key, &Issuer::from_params(&parent, &self.key))?;
+        let credentials = format!(
+            "client-certificate-data: {}\n    client-key-data: {}",
+            STANDARD.encode(certificate.pem()),
+            STANDARD.encode(key.serialize_pem())
+        );
+        Ok(self.kubeconfig_of(server_url, user, &credentials))
+    }
+
+    fn kubeconfig_of(&self, server_url: &str, user: &str, credentials: &str) -> String {
+        let user = serde_json::Value::from(user);
+        format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: calico\n  cluster:\n    \
+             server: {server_url}\n    certificate-authority-data: {ca}\nusers:\n- name: {user}\n  \
+             user:\n    {credentials}\ncontexts:\n- name: calico\n  context:\n    cluster: calico\n    \
+             user: {user}\ncurrent-context: calico\n",
+            ca = STANDARD.encode(&self.ca),
+        )
     }
 }
 

@@ -21,6 +21,7 @@ async fn main() -> ExitCode {
         listeners: vec![listener],
         names: Vec::new(),
         service_ranges: Vec::new(),
+        access: apiserver::Access::default(),
     };
     match serve(options, std::future::pending()).await {
         Ok(()) => ExitCode::SUCCESS,

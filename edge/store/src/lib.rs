@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use error::OpenError;
 use file::File;
-pub use serve::{ServeError, ServeOptions, serve};
+pub use serve::{ServeError, ServeOptions, issue, serve};
 use state::State;
 use writer::{Request, read};
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{Durability, OpenError, Options, Store};
@@ -21,6 +21,8 @@ pub struct ServeOptions {
     pub names: Vec<String>,
     /// Cluster addresses of services: a range for each family, the preferred first. Empty: the default.
     pub service_ranges: Vec<apiserver::Range>,
+    /// Who is known besides the administrator, and what is noted of requests.
+    pub access: apiserver::Access,
     /// Files to write kubeconfigs to, each with the address of the server in it.
     pub kubeconfigs: Vec<(PathBuf, String)>,
 }
@@ -58,6 +60,7 @@ pub async fn serve(
     let store = Arc::new(Store::open(&storage)?);
     let mut settings = apiserver::Options::new(options.data_dir.join("pki"));
     settings.names = options.names;
+    settings.access = options.access;
     if !options.service_ranges.is_empty() {
         settings.service_ranges = options.service_ranges;
     }
@@ -69,8 +72,23 @@ pub async fn serve(
     Ok(server.serve(options.listeners, shutdown).await?)
 }
 
+/// Writes a kubeconfig for `user` of `groups`, with a client certificate that is good for `days`. The
+/// server need not run: it knows the certificate by the authority in its folder.
+pub fn issue(
+    data_dir: &Path,
+    server_url: &str,
+    (user, groups): (&str, &[String]),
+    days: u32,
+    path: &Path,
+) -> Result<(), ServeError> {
+    let identity = apiserver::Identity::open(&data_dir.join("pki"))?;
+    let text = identity.user_kubeconfig(server_url, user, groups, days)?;
+    write_private(path, &text)
+        .map_err(|source| ServeError::Kubeconfig { path: path.into(), source })
+}
+
 /// Writes a file that only the owner may read, as a whole or not at all.
-fn write_private(path: &std::path::Path, text: &str) -> io::Result<()> {
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(dir) = path.parent() {

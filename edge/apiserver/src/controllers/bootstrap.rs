@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::ensure;
 use crate::api::Api;
+use crate::rbac;
 use crate::status::Result;
 
 /// Tiers of a Calico cluster: name, order, default action.
@@ -29,6 +30,12 @@ pub(super) async fn prepare(api: &Arc<Api>) -> Result<()> {
         let tier = json!({"apiVersion": "projectcalico.org/v3", "kind": "Tier",
             "metadata": {"name": name}, "spec": {"order": order as i64, "defaultAction": action}});
         ensure(api, &tiers, &tier).await?;
+    }
+    let roles = api.builtin(rbac::GROUP, "clusterroles");
+    let bindings = api.builtin(rbac::GROUP, "clusterrolebindings");
+    for object in rbac::standard() {
+        let resource = if object["kind"] == "ClusterRole" { &roles } else { &bindings };
+        ensure(api, resource, &object).await?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use hyper::{HeaderMap, Method, header};
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::auth::User;
 use crate::registry::Resource;
 use crate::request::{Call, Query};
 use crate::status::Result;
@@ -21,6 +22,7 @@ pub(super) fn call(method: Method, resource: &Arc<Resource>, object: &Value) -> 
     headers.insert(header::USER_AGENT, agent);
     Call {
         method,
+        user: Arc::new(User::server()),
         resource: resource.clone(),
         namespace: text("namespace").filter(|_| resource.namespaced),
         name: text("name"),

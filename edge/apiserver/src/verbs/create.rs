@@ -10,6 +10,7 @@ use crate::body;
 use crate::derived;
 use crate::draft;
 use crate::managed;
+use crate::rbac;
 use crate::request::Call;
 use crate::status::Result;
 use crate::storage::{Expect, StorageError};
@@ -42,6 +43,7 @@ pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answ
     let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     derived::check_write(&call.resource, Some(&name))?;
     body::check_extent(&stored)?;
+    rbac::check_grant(&*api.storage, &call.user, &call.resource, None, &stored)?;
     let key = call.key(&name);
     let refused = |error| Api::refused(&call.resource, &name, error);
     if call.query.dry_run()? {

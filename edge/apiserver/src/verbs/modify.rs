@@ -9,6 +9,7 @@ use crate::api::{self, Api, MODIFIED};
 use crate::body::{self, Encoding};
 use crate::draft;
 use crate::managed;
+use crate::rbac;
 use crate::registry::Origin;
 use crate::request::{Call, unsupported};
 use crate::status::{ApiError, Cause, Result};
@@ -134,6 +135,7 @@ async fn change(
         let Some(before) = api.storage.get(&call.key(name)) else {
             return match change {
                 Change::Apply(body) if call.subresource.is_none() => {
+                    may_create(api, call, name)?;
                     match create_applied(api, call, body, duplicates).await {
                         Err(error) if error.reason == "AlreadyExists" && tries < TRIES => continue,
                         outcome => outcome,
@@ -144,6 +146,8 @@ async fn change(
         };
         let after = next_state(api, call, &before, change, duplicates, &mut warnings)?;
         body::check_extent(&after)?;
+        let before_value = Some(before.value());
+        rbac::check_grant(&*api.storage, &call.user, &call.resource, before_value, &after)?;
         if draft::same(before.value(), &after) {
             return Ok(Outcome {
                 answer: Answer::Object(200, show(call, before.value())),
@@ -162,6 +166,14 @@ async fn change(
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// An apply that makes an object takes the right to create one, too.
+fn may_create(api: &Api, call: &Call, name: &str) -> Result<()> {
+    let (group, resource) = (call.resource.group.as_str(), call.resource.plural.as_str());
+    let namespace = call.namespace.as_deref();
+    let target = rbac::Target::Resource { group, resource, namespace, name };
+    rbac::authorize(&*api.storage, &call.user, "create", target).map(drop)
 }
 
 /// Stores the next state of an object, or removes the object if that state says that nothing holds it.

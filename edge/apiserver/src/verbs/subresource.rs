@@ -137,11 +137,11 @@ fn token(api: &Api, call: &Call) -> Result<Outcome> {
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
     let namespace = call.namespace.as_deref().unwrap_or_default();
     let user = format!("system:serviceaccount:{namespace}:{}", call.name()?);
-    let _ = account;
+    let uid = account.value()["metadata"]["uid"].as_str().unwrap_or_default();
     request["kind"] = "TokenRequest".into();
     request["apiVersion"] = "authentication.k8s.io/v1".into();
     request["status"] = json!({
-        "token": auth::issue(&api.options.token, &user, until.as_second()),
+        "token": auth::issue(&api.options.token, &user, uid, until.as_second()),
         "expirationTimestamp": until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     });
     Ok(Answer::Other(201, request).into())
