@@ -107,6 +107,9 @@ pub(crate) struct WhyArgs {
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) about: AboutArgs,
+    /// On a node: also asks the rules that are in its kernel; exit code 3 if they disagree.
+    #[arg(long)]
+    pub(crate) live: bool,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: ResultOutput,

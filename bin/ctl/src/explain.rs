@@ -16,7 +16,7 @@ use crate::args::{
 use crate::cluster::Cluster;
 use crate::files::{load_unchecked, read};
 use crate::print::{self, Out, Table};
-use crate::{Outcome, check, wait};
+use crate::{Outcome, check, live, wait};
 
 /// What is read from a cluster, beside our own kinds: path, `apiVersion`, kind.
 const KUBERNETES: [(&str, &str, &str); 8] = [
@@ -131,14 +131,22 @@ pub(crate) fn why(access: &Access, args: &WhyArgs) -> Result<Outcome> {
     };
     asking(access, &args.about, |asker| {
         let answer = asker.ask(&question, true).map_err(anyhow::Error::msg)?;
+        let live = if args.live { Some(live::look(asker, &question)?) } else { None };
         let mut out = Out::new();
         if args.output == ResultOutput::Json {
-            out.line(&json!(answer).to_string())?;
+            let mut told = json!(answer);
+            if let Some(live) = &live {
+                live.join(&mut told);
+            }
+            out.line(&told.to_string())?;
         } else {
             out.line(&tell(&question, &answer))?;
+            if let Some(live) = &live {
+                out.line(&live.tell())?;
+            }
         }
         out.finish()?;
-        Ok(Outcome::Done)
+        Ok(live.map_or(Outcome::Done, |live| live.outcome()))
     })
 }
 

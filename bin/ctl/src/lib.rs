@@ -1,7 +1,8 @@
 //! calicoctl: the user's command line.
 //!
 //! Goes in: arguments, files, a kubeconfig. Comes out: data on standard output, everything else on
-//! standard error, and an exit code: 0 done, 1 something is invalid or failed, 2 wrong usage.
+//! standard error, and an exit code: 0 done, 1 something is invalid or failed, 2 wrong usage, 3 the
+//! kernel has other rules in force than policy says (`why --live`).
 //!
 //! Invariants: everything that is given is read and checked before the first request that changes
 //! something; every error of every document is told; a reader that goes away ends the output in
@@ -20,6 +21,7 @@ mod explain;
 mod files;
 mod get;
 mod ipam;
+mod live;
 mod node;
 mod print;
 mod selectors;
@@ -40,6 +42,8 @@ pub(crate) enum Outcome {
     Done,
     /// Something is invalid or failed; it has been told already.
     Failed,
+    /// The kernel disagrees with the specification; it has been told already.
+    Disagree,
 }
 
 /// Runs the command line; the first argument is the name of the program.
@@ -55,6 +59,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Ok(Outcome::Disagree) => ExitCode::from(3),
         Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print::complain(&format!("{error:#}"));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use api::NumOrString;
 use model::policy::{Icmp, ServiceId};
 use model::{IpVersion, Protocol};
-use policy::{Judge, Packet, Verdict, View};
+use policy::{Decision, Judge, Packet, Verdict, View};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -67,6 +67,19 @@ impl<'a> Asker<'a> {
     /// When the question names something that does not exist, or leaves out what is needed: a
     /// sentence for the user.
     pub fn ask(&self, question: &Question, all: bool) -> Result<Answer, String> {
+        let packets = self.packets(question)?;
+        if matches!(question.to.parse(), Ok(Reference::Service(_))) {
+            return self.of_backends(&packets, all);
+        }
+        let packet = packets.first().ok_or("to: nothing is there")?;
+        Ok(Answer::of(&self.decide(packet), self.cluster, all))
+    }
+
+    /// The packets that are asked about: one, or one a backend of a service.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn packets(&self, question: &Question) -> Result<Vec<Packet>, String> {
         let from: Reference = question.from.parse().map_err(|e| format!("from: {e}"))?;
         let to: Reference = question.to.parse().map_err(|e| format!("to: {e}"))?;
         let protocol = match &question.protocol {
@@ -75,36 +88,48 @@ impl<'a> Asker<'a> {
         };
         let sources = self.addresses(&from).map_err(|e| format!("from: {e}"))?;
         if let Reference::Service(service) = &to {
-            return self.ask_service(question, protocol, &sources, service, all);
+            return self.to_service(question, protocol, &sources, service);
         }
         let destinations = self.addresses(&to).map_err(|e| format!("to: {e}"))?;
-        let packet = packet(question, protocol, &sources, &destinations, question.port)?;
-        Ok(Answer::of(&self.judge.evaluate(&packet), self.cluster, all))
+        Ok(vec![packet(question, protocol, &sources, &destinations, question.port)?])
     }
 
-    fn ask_service(
+    /// The specification's whole word about a packet.
+    pub fn decide(&self, packet: &Packet) -> Decision {
+        self.judge.evaluate(packet)
+    }
+
+    fn to_service(
         &self,
         question: &Question,
         protocol: Protocol,
         sources: &[IpAddr],
         service: &ServiceId,
-        all: bool,
-    ) -> Result<Answer, String> {
-        let mut backends = Vec::new();
-        for (address, port) in self.backends(service, protocol, question.port)? {
-            let packet = packet(question, protocol, sources, &[address], Some(port))?;
-            let answer = Answer::of(&self.judge.evaluate(&packet), self.cluster, all);
-            backends.push(Backend { to: address, port, answer });
-        }
-        let denied = backends.iter().find(|b| b.answer.verdict == Words(Verdict::Deny));
-        let Some(told) = denied.or(backends.first()) else {
+    ) -> Result<Vec<Packet>, String> {
+        let backends = self.backends(service, protocol, question.port)?;
+        if backends.is_empty() {
             let port = question.port.map(|p| format!(" on port {p}")).unwrap_or_default();
             return Err(format!(
                 "to: service:{}/{} has no ready {protocol} backend{port}",
                 service.namespace, service.name
             ));
+        }
+        let to = |(address, port)| packet(question, protocol, sources, &[address], Some(port));
+        backends.into_iter().map(to).collect()
+    }
+
+    /// Of several backends the first that is denied tells.
+    fn of_backends(&self, packets: &[Packet], all: bool) -> Result<Answer, String> {
+        let one = |packet: &Packet| Backend {
+            to: packet.destination,
+            port: packet.destination_port,
+            answer: Answer::of(&self.decide(packet), self.cluster, all),
         };
-        Ok(Answer { considered: Vec::new(), backends: backends.clone(), ..told.answer.clone() })
+        let backends: Vec<Backend> = packets.iter().map(one).collect();
+        let denied = backends.iter().find(|b| b.answer.verdict == Words(Verdict::Deny));
+        let told = denied.or(backends.first()).ok_or("to: there is no backend")?;
+        let told = told.answer.clone();
+        Ok(Answer { considered: Vec::new(), backends, ..told })
     }
 
     /// Addresses and ports behind a service's port; without a port, behind all of them.

@@ -28,6 +28,11 @@ impl Refusal {
     pub fn is_existing(&self) -> bool {
         self.errno == libc::EEXIST
     }
+
+    /// No route leads there: none at all, or one that swallows, refuses or forbids.
+    pub fn is_no_route(&self) -> bool {
+        matches!(self.errno, libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::EACCES)
+    }
 }
 
 /// What a call of this crate can fail with.

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::IpVersion;
 
 use crate::codec::{Attrs, Request, family, family_of, ip, u8_at, u32_at};
-use crate::{Result, Socket};
+use crate::{Error, Result, Socket};
 
 const HEADER_LEN: usize = 12;
 const RTNH_F_ONLINK: u32 = 4;
@@ -142,6 +142,40 @@ pub fn list(socket: &mut Socket, version: IpVersion, table: u32) -> Result<Vec<R
     match dumped {
         // A filter on a table that has never been used is an error to the kernel, not an empty one.
         Err(error) if error.is_missing() => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Where the kernel would send a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// To a process of this host.
+    Here,
+    /// Out of the interface with that index.
+    Out(u32),
+    /// Nowhere.
+    Nowhere,
+}
+
+/// Asks the kernel where a packet to an address would go.
+pub fn leads(socket: &mut Socket, address: IpAddr) -> Result<Leads> {
+    let mut header = [0; HEADER_LEN];
+    header[0] = family(address);
+    header[1] = if address.is_ipv4() { 32 } else { 128 };
+    let request = Request::new("find a route", libc::RTM_GETROUTE, 0, &header)
+        .attr_ip(libc::RTA_DST, address);
+    let found = socket.get(&request, |m| {
+        let out = Attrs::after(m.payload, HEADER_LEN).get(libc::RTA_OIF);
+        let out = out.and_then(|value| u32_at(value, 0));
+        Some(match (u8_at(m.payload, 7)?, out) {
+            (libc::RTN_LOCAL, _) => Leads::Here,
+            (libc::RTN_UNICAST, Some(index)) => Leads::Out(index),
+            _ => Leads::Nowhere,
+        })
+    });
+    match found {
+        // That is how the kernel says that a route is missing, forbids or swallows.
+        Err(Error::Refused { refusal, .. }) if refusal.is_no_route() => Ok(Leads::Nowhere),
         other => other,
     }
 }

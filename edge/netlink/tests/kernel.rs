@@ -171,6 +171,31 @@ fn routes_are_put_replaced_read_and_deleted() {
 }
 
 #[test]
+fn the_kernel_says_where_packets_go() {
+    use netlink::route::{Leads, leads};
+    in_netns(|| {
+        sh("ip link set lo up; ip link add d0 type veth peer name d1
+            ip link set d0 up; ip link set d1 up
+            ip addr add 192.0.2.1/24 dev d0; ip addr add fd00::1/64 dev d0 nodad
+            ip route add blackhole 10.9.0.0/16; ip route add blackhole fd09::/64");
+        let mut socket = Socket::open().unwrap();
+        let d0 = link::require(&mut socket, &name("d0")).unwrap().index;
+        for (address, want) in [
+            ("192.0.2.1", Leads::Here),
+            ("fd00::1", Leads::Here),
+            ("192.0.2.7", Leads::Out(d0)),
+            ("fd00::7", Leads::Out(d0)),
+            ("10.9.0.1", Leads::Nowhere),
+            ("fd09::1", Leads::Nowhere),
+            ("198.51.100.1", Leads::Nowhere),
+            ("2001:db8::1", Leads::Nowhere),
+        ] {
+            assert_eq!(leads(&mut socket, address.parse().unwrap()).unwrap(), want, "{address}");
+        }
+    });
+}
+
+#[test]
 fn one_refused_request_does_not_stop_its_batch() {
     in_netns(|| {
         sh("ip link add d0 type veth peer name d1; ip link set d0 up");

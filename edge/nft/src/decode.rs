@@ -102,11 +102,25 @@ fn element(all: &Attributes<'_>) -> Option<RawElement> {
 pub fn read_anything(bytes: &[u8]) {
     let mut observed = Observed::default();
     let mut drift = crate::monitor::Drift::default();
+    let mut table = machine::Table::default();
     for message in crate::wire::Messages(bytes) {
         observed.take(&message);
         drift.note(&message);
         drop(elements(&message));
+        crate::read::take(&mut table, TABLE, &message);
     }
+    let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let packet = machine::Packet {
+        source,
+        destination,
+        protocol: 6,
+        source_port: 40_000,
+        destination_port: 80,
+        icmp: None,
+        original: None,
+    };
+    let way = machine::Way { input: Some("cali1".into()), ..machine::Way::default() };
+    drop(machine::run(&table, &packet, &way));
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@
 //!
 //! Deliberately absent: what the rules mean (`core/rules`); flow tables, counters as objects.
 //!
+//! The other way round, [`Reader`] reads whole tables, instruction by instruction, for
+//! `core/machine`; it shares the framing of messages with the rest (`wire`, `socket`), nothing else.
+//!
 //! Start reading at [`NftDriver::apply`], then `plan`, `batch` and `encode`.
 #![allow(unsafe_code, reason = "system calls on the netlink socket; each has a SAFETY sentence")]
 
@@ -24,8 +27,11 @@ mod encode;
 mod expr;
 mod monitor;
 mod plan;
+mod read;
+mod read_expression;
 mod socket;
 mod wire;
 
 pub use decode::read_anything;
 pub use driver::{NftDriver, NftError, RefusedObject, Report};
+pub use read::Reader;

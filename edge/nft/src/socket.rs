@@ -147,11 +147,35 @@ impl Socket {
         number: u8,
         family: u8,
         fill: impl FnOnce(&mut Buffer),
+        each: impl FnMut(Message<'_>),
+    ) -> io::Result<bool> {
+        self.ask((number, flag::DUMP), family, fill, each)
+    }
+
+    /// The number of the last transaction that anybody made in this namespace.
+    pub(crate) fn generation(&mut self) -> io::Result<Option<u32>> {
+        let mut generation = None;
+        self.ask(
+            (msg::GET_GENERATION, flag::ACK),
+            0,
+            |_| {},
+            |message| {
+                generation = generation.or(message.attributes().be32(1));
+            },
+        )?;
+        Ok(generation)
+    }
+
+    fn ask(
+        &mut self,
+        (number, flags): (u8, u16),
+        family: u8,
+        fill: impl FnOnce(&mut Buffer),
         mut each: impl FnMut(Message<'_>),
     ) -> io::Result<bool> {
         let mut request = Buffer::default();
         let seq = self.next_seq();
-        request.begin(number, flag::DUMP, family, seq);
+        request.begin(number, flags, family, seq);
         fill(&mut request);
         request.end();
         self.send(&request.bytes)?;

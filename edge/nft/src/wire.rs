@@ -7,6 +7,8 @@ const SUBSYS_NFTABLES: u16 = 10;
 /// Request flags of netlink.
 pub(crate) mod flag {
     pub(crate) const REQUEST: u16 = 0x1;
+    /// An answer is wanted even if there is nothing to say.
+    pub(crate) const ACK: u16 = 0x4;
     pub(crate) const DUMP: u16 = 0x300;
     pub(crate) const CREATE: u16 = 0x400;
     pub(crate) const APPEND: u16 = 0x800;
@@ -32,6 +34,7 @@ pub(crate) mod msg {
     pub(crate) const GET_ELEMENT: u8 = 13;
     pub(crate) const DEL_ELEMENT: u8 = 14;
     pub(crate) const NEW_GENERATION: u8 = 15;
+    pub(crate) const GET_GENERATION: u8 = 16;
 }
 
 /// Messages one after the other.
@@ -197,6 +200,10 @@ impl<'a> Attributes<'a> {
 
     pub(crate) fn be32(&self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
+
+    pub(crate) fn be64(&self, kind: u16) -> Option<u64> {
+        Some(u64::from_be_bytes(self.get(kind)?.try_into().ok()?))
     }
 }
 

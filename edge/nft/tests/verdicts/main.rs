@@ -13,6 +13,7 @@ mod bytes;
 mod judge;
 #[path = "../listing/mod.rs"]
 mod listing;
+mod third;
 mod world;
 
 use std::time::Instant;
@@ -28,6 +29,8 @@ const PACKETS: usize = 160;
 const CHANGES: usize = 2;
 /// Of so many clusters one is read by `nft`, too.
 const LISTED: u64 = 10;
+/// Of so many one is damaged by hand, and the reader must say what the kernel does with the rest.
+const DAMAGED: u64 = 3;
 
 fn setting(name: &str, default: u64) -> u64 {
     let set = std::env::var(name);
@@ -72,8 +75,10 @@ fn one_cluster(world: &mut World, seed: u64) -> [usize; 3] {
         let packets = clusters::sample(&mut dice, PACKETS);
         let packets: Vec<Packet> =
             packets.into_iter().filter(|p| expected(&view, p).is_some()).collect();
+        let tables = third::Tables::read(&world.node);
         match compare(world, &view, &packets) {
             Ok(passed) => {
+                third::agrees(&tables, &view, &packets, seed);
                 sum[0] += packets.len();
                 sum[1] += passed;
                 sum[2] += packets.iter().filter(|p| is_early(&view, p)).count();
@@ -91,6 +96,9 @@ fn one_cluster(world: &mut World, seed: u64) -> [usize; 3] {
     agent.is_as_if_fresh(&world.node, &view, seed);
     if seed.is_multiple_of(LISTED) {
         listing::is_understood_by_nft(&world.node.run(listing::ours));
+    }
+    if seed.is_multiple_of(DAMAGED) {
+        third::agrees_about_damage(world, &view, &mut dice, seed);
     }
     sum
 }
