@@ -9,7 +9,7 @@ help:
 	@echo 'make build   target/release/calico and target/release/calico-cni'
 	@echo 'make lint    rustfmt, clippy, licences'
 	@echo 'make bench   the benchmarks'
-	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20'
+	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20 KILLS=300'
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
 
@@ -44,6 +44,7 @@ bench: build
 soak: build
 	for round in $$(seq $${ROUNDS:-20}); do \
 	  $(CARGO) test --release --locked $(addprefix -p ,api calc ipam model rules selector store) || exit 1; done
+	KILLS=$${KILLS:-300} $(CARGO) test --release --locked -p store --test killed -- --nocapture
 	CLUSTERS=$${CLUSTERS:-5000} $(CARGO) test --release --locked -p nft --test verdicts -- --nocapture
 	SETS=$${SETS:-200} CHURN=$${CHURN:-40} $(CARGO) test --release --locked -p calico --test random --test churn -- --nocapture
 

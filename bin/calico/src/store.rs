@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -30,6 +30,40 @@ enum Verb {
     Serve(Serve),
     /// Write a kubeconfig with a client certificate for a user; roles and bindings say what he may do.
     User(User),
+    /// Write everything into one file, while the server runs or not.
+    Backup {
+        /// Folder of the store.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The file to make.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Make a store of a backup; the server must not run. Clients list anew afterwards.
+    Restore {
+        /// Folder of the store.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The backup.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Put a store that is there aside.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Say what is wrong with a store or a backup. Exit code 1: something is; 2: it cannot be read.
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Check {
+    /// Folder of the store, whether the server runs or not.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A backup.
+    #[arg(long, value_name = "FILE")]
+    backup: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +142,9 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     let outcome = match cli.verb {
         Verb::Serve(args) => serve(args),
         Verb::User(args) => user(&args),
+        Verb::Backup { data_dir, to } => backup(&data_dir, &to),
+        Verb::Restore { data_dir, from, replace } => restore(&data_dir, &from, replace),
+        Verb::Check(args) => return check(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -171,6 +208,61 @@ fn user(args: &User) -> Result<()> {
     anyhow::ensure!(pki.is_dir(), "{} is not there: is this the folder of a store?", pki.display());
     store::issue(&args.data_dir, &args.server, (name, groups), args.days, &args.kubeconfig_out)?;
     Ok(())
+}
+
+fn backup(data_dir: &Path, to: &Path) -> Result<()> {
+    let made = store::backup(data_dir, to)?;
+    let (objects, revision) = (made.objects, made.revision);
+    say(&format!("{}: {objects} objects, revision {revision}\n", to.display()));
+    Ok(())
+}
+
+fn restore(data_dir: &Path, from: &Path, replace: bool) -> Result<()> {
+    let restored = store::restore(from, data_dir, replace)?;
+    let manifest = &restored.manifest;
+    say(&format!(
+        "{}: {} objects as of {}, revision {}; goes on from {}\n",
+        data_dir.display(),
+        manifest.objects,
+        manifest.created,
+        manifest.revision,
+        restored.revision
+    ));
+    if let Some(replaced) = restored.replaced {
+        say(&format!("the store that was there is now {}\n", replaced.display()));
+    }
+    Ok(())
+}
+
+fn check(args: &Check) -> ExitCode {
+    let checked = match (&args.data_dir, &args.backup) {
+        (Some(data_dir), _) => store::check(data_dir),
+        (None, Some(backup)) => store::check_backup(backup),
+        (None, None) => unreachable!("the command line wants one of them"),
+    };
+    let report = match checked {
+        Ok(report) => report,
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            super::tell(&mut std::io::stderr(), &format!("calico store: {error:#}\n"));
+            return ExitCode::from(2);
+        }
+    };
+    for (kind, lines) in [("error", &report.errors), ("warning", &report.warnings)] {
+        for line in lines {
+            say(&format!("{kind}: {line}\n"));
+        }
+    }
+    let (errors, warnings) = (report.errors.len(), report.warnings.len());
+    say(&format!(
+        "{} objects, {} changes, revision {}: {errors} errors, {warnings} warnings\n",
+        report.objects, report.changes, report.revision
+    ));
+    if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn say(text: &str) {
+    super::tell(&mut std::io::stdout(), text);
 }
 
 /// How a client on this machine reaches a listener.

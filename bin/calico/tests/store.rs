@@ -124,6 +124,71 @@ fn says_why_it_does_not_start() {
     assert_eq!(usage.status.code(), Some(2));
 }
 
+#[test]
+fn backs_up_restores_checks_and_says_how_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let store = |args: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let mut command = calico();
+        command.arg("store").args(args.iter().map(AsRef::as_ref));
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    };
+    let (code, told) = store(&[&"backup", &"--data-dir", &data, &"--to", &backup]);
+    assert!(code == 1 && told.contains("is this the folder of a store?"), "{code} {told}");
+    let server = Serving::start(&data, "127.0.0.1:0", &[]);
+    let kubeconfig = data.join("kubeconfig");
+    let tier = folder.path().join("t.yaml");
+    std::fs::write(
+        &tier,
+        "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: kept}\nspec: {order: 3}\n",
+    )
+    .unwrap();
+    ctl(&kubeconfig, &["apply", "-f", tier.to_str().unwrap()]);
+    let (code, told) = store(&[&"backup", &"--data-dir", &data, &"--to", &backup]);
+    assert!(code == 0 && told.contains(" objects, revision "), "{code} {told}");
+    let (code, told) = store(&[&"check", &"--data-dir", &data]);
+    assert!(code == 0 && told.ends_with("0 errors, 0 warnings\n"), "{code} {told}");
+    let (code, told) = store(&[&"check", &"--backup", &backup]);
+    assert!(code == 0 && told.ends_with("0 errors, 0 warnings\n"), "{code} {told}");
+    ctl(&kubeconfig, &["delete", "tier", "kept"]);
+
+    let restore: &[&dyn AsRef<std::ffi::OsStr>] =
+        &[&"restore", &"--data-dir", &data, &"--from", &backup, &"--replace"];
+    let (code, told) = store(restore);
+    assert!(code == 1 && told.contains("in use by another process"), "{code} {told}");
+    assert_eq!(server.end(Signal::SIGKILL).status.code(), None);
+    let (code, told) = store(&restore[..5]);
+    assert!(code == 1 && told.contains("is there already; nothing was changed"), "{code} {told}");
+    let (code, told) = store(restore);
+    assert!(code == 0 && told.contains("the store that was there is now"), "{code} {told}");
+    let server = Serving::start(&data, "127.0.0.1:0", &["--kubeconfig-out", "/dev/null"]);
+    drop(server);
+    let server = Serving::start(&data, "127.0.0.1:0", &[]);
+    assert!(ctl(&kubeconfig, &["get", "tier", "kept", "-o", "yaml"]).contains("order: 3"));
+    assert_eq!(server.end(Signal::SIGTERM).status.code(), Some(0));
+
+    let whole = std::fs::read(&backup).unwrap();
+    std::fs::write(&backup, &whole[..whole.len() / 2]).unwrap();
+    let (code, told) = store(&[&"check", &"--backup", &backup]);
+    assert!(code == 2 && told.contains("its manifest says"), "{code} {told}");
+    let (code, told) = store(restore);
+    assert!(code == 1 && told.contains("cannot be used"), "{code} {told}");
+    assert_eq!(store(&[&"check"]).0, 2, "of what?");
+    let (code, told) = store(&[
+        &"user",
+        &"eve",
+        &"--data-dir",
+        &folder.path(),
+        &"--server",
+        &"https://x:1",
+        &"--kubeconfig-out",
+        &tier,
+    ]);
+    assert!(code == 1 && told.contains("is this the folder of a store?"), "{code} {told}");
+}
+
 /// A file system of one size; unmounted when the test is over, whatever its end.
 struct Small(std::path::PathBuf);
 
@@ -148,6 +213,27 @@ fn large(name: &str) -> String {
     serde_json::json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkSet",
         "metadata": {"name": name}, "spec": {"nets": nets}})
     .to_string()
+}
+
+/// The `Status` with which a client of the API is refused an object.
+fn create_refused(kubeconfig: &Path, object: &str) -> kube::core::Status {
+    use kube::config::{KubeConfigOptions, Kubeconfig};
+    use kube::core::{DynamicObject, GroupVersionKind};
+    let object: DynamicObject = serde_json::from_str(object).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        let kind = GroupVersionKind::gvk("projectcalico.org", "v3", "GlobalNetworkSet");
+        let resource = kube::core::ApiResource::from_gvk_with_plural(&kind, "globalnetworksets");
+        let client = kube::Client::try_from(config).unwrap();
+        let sets: kube::Api<DynamicObject> = kube::Api::all_with(client, &resource);
+        match sets.create(&kube::api::PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) => *status,
+            other => panic!("wanted a refusal, got {other:?}"),
+        }
+    })
 }
 
 #[test]
@@ -190,6 +276,9 @@ fn a_full_disk_stops_writes_only_and_only_until_there_is_room() {
         listed.lines().map(name).collect::<Vec<_>>()
     };
     assert_eq!(names(), kept);
+    let status = create_refused(&kubeconfig, &large("again"));
+    assert_eq!(status.code, 507, "{status:?}");
+    assert!(status.message.contains("the disk is full, nothing was written"), "{status:?}");
     assert_eq!(write("again").status.code(), Some(1), "the disk is still full");
 
     // Room again: the same process goes on.

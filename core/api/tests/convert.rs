@@ -508,3 +508,24 @@ spec:
         }
     }
 }
+
+#[test]
+fn the_name_of_an_endpoint_names_its_pod() {
+    for (node, pod) in
+        [("n", "p"), ("n-1", "web-0"), ("x-k8s", "k8s-y"), ("k8s", "a-k8s-b"), ("a.b", "eth0")]
+    {
+        let name = format!("{}-k8s-{}-eth0", convert::escaped(node), convert::escaped(pod));
+        assert_eq!(convert::pod_of_endpoint(&name).as_deref(), Some(pod), "{name}");
+    }
+    for name in [
+        "",
+        "web",
+        "n-k8s-web",
+        "n-k8s--eth0",
+        "-k8s-web-eth0",
+        "n-k8s-we-b-eth0",
+        "n-cni-web-eth0",
+    ] {
+        assert_eq!(convert::pod_of_endpoint(name), None, "{name}");
+    }
+}

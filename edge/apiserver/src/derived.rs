@@ -14,7 +14,7 @@ use crate::api::Api;
 use crate::registry::Resource;
 use crate::request::Call;
 use crate::status::{ApiError, Result};
-use crate::storage::{Changes, Listing, Object, Storage, StorageError};
+use crate::storage::{Change, ChangeKind, Changes, Listing, Object, Storage, StorageError};
 
 /// Says how pods' interfaces are called, which their `WorkloadEndpoint`s show.
 const FELIX: &str = "projectcalico.org/felixconfigurations/default";
@@ -105,16 +105,9 @@ pub(crate) fn get(api: &Api, call: &Call, name: &str) -> Option<Arc<Object>> {
     match resource.origins {
         Origins::Stored => api.storage.get(&call.key(name)),
         Origins::Pods => {
-            let prefix = Origins::Pods.prefixes(resource, call.namespace.as_deref()).pop()?;
-            let pods = api.storage.list(&prefix, None).ok()?.objects;
-            // The endpoint's name holds the pod's: most others need not be derived.
-            let may_be = |pod: &Arc<Object>| {
-                let own = pod.value()["metadata"]["name"].as_str();
-                own.is_some_and(|own| name.contains(&convert::escaped(own)))
-            };
-            let mut found =
-                pods.iter().filter(|p| may_be(p)).filter_map(|p| shown(storage, resource, p));
-            found.find(|o| o.value()["metadata"]["name"] == name)
+            let (namespace, pod) = (call.namespace.as_deref()?, convert::pod_of_endpoint(name)?);
+            let found = from(format!("{PODS}{namespace}/{pod}"))?;
+            (found.value()["metadata"]["name"] == name).then_some(found)
         }
         Origins::Profiles => match profile_source(name) {
             None => api.storage.get(&call.key(name)),
@@ -166,6 +159,34 @@ pub(crate) fn changes(
         all.changes.sort_by_key(|change| change.object.revision());
     }
     Ok(all)
+}
+
+/// Whether what all objects of `resource` are made with has changed since revision `after`, without
+/// their sources: the prefix of pods' interfaces.
+pub(crate) fn remade(
+    storage: &dyn Storage,
+    resource: &Resource,
+    after: u64,
+) -> Result<bool, StorageError> {
+    if resource.origins != Origins::Pods {
+        return Ok(false);
+    }
+    let prefix = |object: &Arc<Object>| convert::interface_prefix(object.value()).to_owned();
+    let none = convert::interface_prefix(&Value::Null).to_owned();
+    let changed = |change: &Change| {
+        let after = match change.kind {
+            ChangeKind::Deleted => none.clone(),
+            _ => prefix(&change.object),
+        };
+        match (&change.previous, change.kind) {
+            (Some(before), _) => prefix(before) != after,
+            (None, ChangeKind::Created) => none != after,
+            // What it was before is not known any more.
+            (None, _) => true,
+        }
+    };
+    let found = storage.changes(FELIX, after)?;
+    Ok(found.changes.iter().filter(|c| &**c.object.key() == FELIX).any(changed))
 }
 
 /// The object of `resource` that comes from `stored`, if one does.

@@ -3,19 +3,27 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::storage::{Change, ChangeKind, Object, StorageError};
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use serde_json::Value;
 
+use crate::migrate::{self, FORMAT};
 use crate::state::State;
 use crate::{Durability, OpenError, Options};
 
 /// `calico` as a number: SQLite's application id of our files.
 const APPLICATION_ID: i64 = 0x6361_6c69;
-/// The format of the tables below.
-const FORMAT: i64 = 1;
+/// How many changes that memory has let go of may stay in the file.
+const SLACK: u64 = 64;
+/// The format that a file is made in, before it is migrated.
+const NEW: i64 = 1;
+/// The code of a deletion.
+pub(crate) const DELETED: i64 = 2;
 
+/// The tables of format 1. What came after is in `migrate`.
 const TABLES: &str = "
     CREATE TABLE objects (
         key TEXT PRIMARY KEY NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
@@ -54,22 +62,26 @@ impl File {
         db.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fail)?;
         identify(&db, path)?;
         configure(&db, options.durability).map_err(fail)?;
-        create(&mut db).map_err(fail)?;
+        let fresh = create(&mut db).map_err(fail)?;
         check(&db, path)?;
+        let found = migrate::migrate(&mut db).map_err(fail)?;
+        if found != FORMAT && !fresh {
+            tracing::info!(path = %path.display(), from = found, to = FORMAT, "store file migrated");
+        }
         let keep = u64::try_from(options.history.max(1)).unwrap_or(u64::MAX);
         let state = load(&db, options, path)?;
         Ok((Self { db, keep, floor: state.floor }, state))
     }
 
-    /// Writes `changes` durably, all or none.
-    pub(crate) fn write(&mut self, changes: &[Change]) -> Result<(), StorageError> {
-        self.try_write(changes).map_err(|error| match error.sqlite_error_code() {
+    /// Writes `changes` durably, all or none. History up to `floor` is no longer wanted.
+    pub(crate) fn write(&mut self, changes: &[Change], floor: u64) -> Result<(), StorageError> {
+        self.try_write(changes, floor).map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StorageError::Full(error.to_string()),
             _ => StorageError::Failed(error.to_string()),
         })
     }
 
-    fn try_write(&mut self, changes: &[Change]) -> Result<(), rusqlite::Error> {
+    fn try_write(&mut self, changes: &[Change], wanted: u64) -> Result<(), rusqlite::Error> {
         let Some(last) = changes.last().map(|c| c.object.revision()) else { return Ok(()) };
         let tx = self.db.transaction()?;
         {
@@ -88,8 +100,11 @@ impl File {
             }
         }
         // Trimmed in steps, so that the cost is spread over many writes.
-        let floor = last.saturating_sub(self.keep);
-        let trim = floor >= self.floor + self.keep.div_ceil(8);
+        let counted = last.saturating_sub(self.keep);
+        let floor = counted.max(wanted);
+        // Large objects fill the memory of changes before there are many of them.
+        let step = if wanted > counted { SLACK } else { self.keep.div_ceil(8) };
+        let trim = floor >= self.floor + step;
         if trim {
             tx.execute("DELETE FROM history WHERE revision <= ?1", params![floor as i64])?;
         }
@@ -102,8 +117,25 @@ impl File {
     }
 }
 
+impl File {
+    /// Copies the whole database to a file, page by page, and leaves that in rollback mode: one file.
+    pub(crate) fn copy(&self, to: &Path) -> Result<(), rusqlite::Error> {
+        let mut target = Connection::open(to)?;
+        target.pragma_update(None, "synchronous", "OFF")?;
+        let copy = Backup::new(&self.db, &mut target)?;
+        loop {
+            match copy.step(-1)? {
+                StepResult::Done => break,
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        drop(copy);
+        target.pragma_update(None, "journal_mode", "DELETE")
+    }
+}
+
 /// Refuses files that are not ours, before anything in them is touched.
-fn identify(db: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn identify(db: &Connection, path: &Path) -> Result<(), OpenError> {
     let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
     let fail = |error| explain(path, error);
     let id = number("PRAGMA application_id").map_err(fail)?;
@@ -115,7 +147,7 @@ fn identify(db: &Connection, path: &Path) -> Result<(), OpenError> {
     if id != APPLICATION_ID {
         return Err(OpenError::Foreign { path: path.into(), found: id, wanted: APPLICATION_ID });
     }
-    if version != FORMAT {
+    if !(NEW..=FORMAT).contains(&version) {
         return Err(OpenError::Version { path: path.into(), found: version, wanted: FORMAT });
     }
     Ok(())
@@ -132,15 +164,17 @@ fn configure(db: &Connection, durability: Durability) -> Result<(), rusqlite::Er
 }
 
 /// Makes the tables in a new file, in one transaction with the ids that mark it as ours.
-fn create(db: &mut Connection) -> Result<(), rusqlite::Error> {
+/// Says whether the file was new.
+fn create(db: &mut Connection) -> Result<bool, rusqlite::Error> {
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
     if tables == 0 {
         tx.execute_batch(TABLES)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        tx.pragma_update(None, "user_version", FORMAT)?;
+        tx.pragma_update(None, "user_version", NEW)?;
     }
-    tx.commit()
+    tx.commit()?;
+    Ok(tables == 0)
 }
 
 fn check(db: &Connection, path: &Path) -> Result<(), OpenError> {
@@ -217,7 +251,7 @@ fn code(kind: ChangeKind) -> i64 {
     match kind {
         ChangeKind::Created => 0,
         ChangeKind::Updated => 1,
-        ChangeKind::Deleted => 2,
+        ChangeKind::Deleted => DELETED,
     }
 }
 
@@ -229,7 +263,7 @@ fn kind(code: i64) -> ChangeKind {
     }
 }
 
-fn explain(path: &Path, source: rusqlite::Error) -> OpenError {
+pub(crate) fn explain(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.to_path_buf();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

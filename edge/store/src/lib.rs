@@ -1,19 +1,24 @@
 //! SQLite storage for the API server: the embedded, single-file datastore.
 //!
 //! In go transactions of compare-and-swap writes; out come objects, listings as of a revision, and the
-//! changes since a revision. Invariants: revisions grow by one per write and never repeat, over
+//! changes since a revision; backups, and stores made of them. Invariants: revisions grow by one per write and never repeat, over
 //! restarts neither; an acknowledged write is on the medium; readers see only what is; a list at a
 //! revision and the changes after it give every later list. Deliberately absent: any knowledge of
 //! Kubernetes beyond `metadata.resourceVersion`, more than one process on a file, sharding.
 //! Start reading at [`Store`], then `writer`.
 
+mod backup;
+mod check;
+mod control;
 mod error;
 mod file;
+mod migrate;
+mod restore;
 mod serve;
 mod state;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
 
@@ -21,11 +26,14 @@ use apiserver::storage::{Changes, Listing, Object, Storage, StorageError, Write}
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-pub use error::OpenError;
+pub use backup::{Manifest, backup};
+pub use check::{Report, check, check_backup};
+pub use error::{MaintenanceError, OpenError};
 use file::File;
+pub use restore::{Restored, restore};
 pub use serve::{ServeError, ServeOptions, issue, serve};
 use state::State;
-use writer::{Request, read};
+use writer::{Copy, Request, Task, read};
 
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +77,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Store {
     state: Arc<RwLock<State>>,
-    queue: Option<mpsc::Sender<Request>>,
+    queue: Option<mpsc::Sender<Task>>,
     told: watch::Receiver<u64>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -87,6 +95,18 @@ impl Store {
             .spawn(move || writer::run(file, &shared, &requests, &tell))
             .map_err(|source| OpenError::Prepare { path: options.path.clone(), source })?;
         Ok(Self { state, queue: Some(queue), told, thread: Some(thread) })
+    }
+}
+
+impl Store {
+    /// Copies the database to a file, which is made.
+    fn copy(&self, to: &Path) -> Result<(), MaintenanceError> {
+        let gone = || MaintenanceError::Refused("the writer has stopped".into());
+        let (answer, outcome) = mpsc::channel();
+        let queue = self.queue.as_ref().ok_or_else(gone)?;
+        queue.send(Task::Copy(Copy { to: to.into(), answer })).map_err(|_| gone())?;
+        let copied = outcome.recv().map_err(|_| gone())?;
+        copied.map_err(|source| MaintenanceError::Database { path: to.into(), source })
     }
 }
 
@@ -115,7 +135,8 @@ impl Storage for Store {
 
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Arc<Object>>, StorageError>> {
         let (answer, outcome) = oneshot::channel();
-        let sent = self.queue.as_ref().map(|queue| queue.send(Request { writes, answer }));
+        let sent =
+            self.queue.as_ref().map(|queue| queue.send(Task::Write(Request { writes, answer })));
         Box::pin(async move {
             let gone = || StorageError::Failed("the writer has stopped".into());
             match sent {

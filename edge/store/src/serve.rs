@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::control::Control;
 use crate::{Durability, OpenError, Options, Store};
 
 /// What [`serve`] needs to know.
@@ -58,6 +59,9 @@ pub async fn serve(
     let mut storage = Options::new(options.data_dir.join("store.db"));
     storage.durability = options.durability;
     let store = Arc::new(Store::open(&storage)?);
+    let _control = Control::start(&options.data_dir, &store).inspect_err(
+        |error| tracing::warn!(%error, "backups of the running store are not possible"),
+    );
     let mut settings = apiserver::Options::new(options.data_dir.join("pki"));
     settings.names = options.names;
     settings.access = options.access;

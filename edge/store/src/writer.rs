@@ -1,6 +1,7 @@
 //! The one thread that writes. Requests that wait while it flushes go into the next flush together.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock, mpsc};
 
 use apiserver::storage::{Change, ChangeKind, Expect, Object, StorageError, Write};
@@ -21,16 +22,42 @@ pub(crate) struct Request {
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
+/// A copy of the database, and where its outcome goes.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub(crate) to: PathBuf,
+    pub(crate) answer: mpsc::Sender<Result<(), rusqlite::Error>>,
+}
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Write(Request),
+    Copy(Copy),
+}
+
 pub(crate) fn run(
     mut file: File,
     state: &RwLock<State>,
-    queue: &mpsc::Receiver<Request>,
+    queue: &mpsc::Receiver<Task>,
     told: &watch::Sender<u64>,
 ) {
     while let Ok(first) = queue.recv() {
         let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(GROUP - 1);
-        let requests: Vec<Request> = std::iter::once(first).chain(rest).collect();
-        write_group(&mut file, state, requests, told);
+        let (mut requests, mut copies) = (Vec::new(), Vec::new());
+        for task in std::iter::once(first).chain(rest) {
+            match task {
+                Task::Write(request) => requests.push(request),
+                Task::Copy(copy) => copies.push(copy),
+            }
+        }
+        if !requests.is_empty() {
+            write_group(&mut file, state, requests, told);
+        }
+        for Copy { to, answer } in copies {
+            // Who asked may have gone away.
+            drop(answer.send(file.copy(&to)));
+        }
     }
 }
 
@@ -52,7 +79,8 @@ fn write_group(
         }
     }
     let changes = group.changes;
-    if let Err(error) = file.write(&changes) {
+    let floor = read(state).floor;
+    if let Err(error) = file.write(&changes, floor) {
         tracing::error!(%error, requests = done.len(), "store write failed");
         for (answer, _) in done {
             drop(answer.send(Err(error.clone())));

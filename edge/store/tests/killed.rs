@@ -63,7 +63,8 @@ async fn no_acknowledged_write_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
     let mut highest = 0;
-    for round in 0..6_u64 {
+    let rounds = std::env::var("KILLS").map_or(8, |kills| kills.parse().unwrap());
+    for round in 0..rounds {
         let server = Server::start(dir.path());
         let maps = maps(dir.path()).await;
         let list = maps.list(&ListParams::default()).await.unwrap();
@@ -95,8 +96,10 @@ async fn no_acknowledged_write_is_lost() {
             })
         });
         let writers: Vec<_> = writers.collect();
-        tokio::time::sleep(Duration::from_millis(150 + 37 * round)).await;
+        tokio::time::sleep(Duration::from_millis(100 + 37 * (round % 9))).await;
         server.kill();
+        let report = store::check(dir.path()).unwrap();
+        assert!(report.errors.is_empty(), "round {round}: {report:?}");
         let before = acknowledged.len();
         for writer in writers {
             let done =

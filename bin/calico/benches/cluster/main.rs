@@ -20,15 +20,17 @@ mod policy;
 mod report;
 mod sandbox;
 mod set_member;
+mod store;
 
 /// The benchmarks by name, in the order of the table.
-const ALL: [(&str, fn()); 6] = [
+const ALL: [(&str, fn()); 7] = [
     ("sandbox", sandbox::run),
     ("cni-add", cni_add::run),
     ("policy", policy::run),
     ("set-member", set_member::run),
     ("memory", memory::run),
     ("packets", packets::run),
+    ("store", store::run),
 ];
 
 fn main() {

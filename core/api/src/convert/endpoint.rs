@@ -194,6 +194,22 @@ pub fn escaped(name: &str) -> String {
     name.replace('-', "--")
 }
 
+/// The name of the pod whose `WorkloadEndpoint` is called so.
+pub fn pod_of_endpoint(name: &str) -> Option<String> {
+    // Inside a part dashes come in pairs; the one between parts is single.
+    let plain = |part: &str| {
+        let unescaped = part.replace("--", "\n");
+        (!part.is_empty() && !unescaped.contains('-')).then(|| unescaped.replace('\n', "-"))
+    };
+    let parts = name.strip_suffix("-eth0")?;
+    // Separators may overlap what only looks like one.
+    parts.match_indices('-').find_map(|(at, _)| {
+        let pod = parts[at..].strip_prefix("-k8s-")?;
+        plain(&parts[..at])?;
+        plain(pod)
+    })
+}
+
 /// A pod as the `WorkloadEndpoint` that users see; none where [`pod`] gives none.
 ///
 /// # Errors

@@ -16,8 +16,9 @@ pub use cluster_policy::cluster_network_policy;
 pub use endpoint::{
     CONTAINER_ID_ANNOTATION, INTERFACE_DIGITS, POD_IP_ANNOTATION, POD_IPS_ANNOTATION,
     default_allow_profile, endpoint_slice, escaped, global_network_set, host_endpoint,
-    interface_name, interface_prefix, namespace_profile, network_set, pod, profile,
-    profile_is_derived, profile_view, profiles_of_pod, service_account_profile, workload_view,
+    interface_name, interface_prefix, namespace_profile, network_set, pod, pod_of_endpoint,
+    profile, profile_is_derived, profile_view, profiles_of_pod, service_account_profile,
+    workload_view,
 };
 pub use network::{annotations_of_node, block, node, node_view, pool};
 pub use policy::{

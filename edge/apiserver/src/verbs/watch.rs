@@ -155,8 +155,14 @@ impl Watch {
 
     /// Looks at the changes since the last time. Says whether at all of them.
     fn collect(&mut self) -> bool {
-        match derived::changes(&*self.api.storage, &self.call, self.seen) {
-            Ok(found) => {
+        let storage = &*self.api.storage;
+        let found = derived::remade(storage, &self.call.resource, self.seen)
+            .and_then(|remade| Ok((remade, derived::changes(storage, &self.call, self.seen)?)));
+        match found {
+            Ok((true, _)) => {
+                self.end(&ApiError::expired("how the interfaces of pods are called has changed"));
+            }
+            Ok((false, found)) => {
                 for change in found.changes {
                     if self.ready.len() >= AHEAD {
                         return false;

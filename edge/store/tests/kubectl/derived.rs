@@ -90,6 +90,32 @@ async fn a_pod_is_a_workload_endpoint_once_it_has_a_node_and_an_address() {
     cluster.stop();
 }
 
+/// Every endpoint shows the new name, though no pod has changed: watchers have to list again.
+#[tokio::test]
+async fn another_interface_prefix_ends_watches() {
+    let cluster = Cluster::start().await;
+    cluster.run("create namespace shop", "").await;
+    run_pod(&cluster, "web").await;
+    let felix = |spec: Value| {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": "FelixConfiguration",
+            "metadata": {"name": "default"}, "spec": spec})
+        .to_string()
+    };
+    let plural = "namespaces/shop/workloadendpoints";
+    let start = revision(&cluster).await;
+    cluster.run("create -f -", &felix(json!({"logSeverityScreen": "Info"}))).await;
+    assert_eq!(events(&cluster, plural, &start).await, told(&[]), "it is the same prefix");
+    let before = revision(&cluster).await;
+    cluster.run("apply -f -", &felix(json!({"interfacePrefix": "tap"}))).await;
+    let path = format!("{V3}/{plural}?watch=1&timeoutSeconds=1&resourceVersion={before}");
+    let lines = cluster.run(&format!("get --raw {path}"), "").await;
+    let event: Value = serde_json::from_str(lines.lines().next().expect("an event")).unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    let one = cluster.json("-n shop get workloadendpoint node--1-k8s-web-eth0").await;
+    assert!(one["spec"]["interfaceName"].as_str().unwrap().starts_with("tap"), "{one}");
+    cluster.stop();
+}
+
 /// A watcher that resumes over a restart must not keep what is gone.
 #[tokio::test]
 async fn an_endpoint_that_went_out_of_memory_is_listed_again() {
