@@ -58,7 +58,9 @@ mod tests {
         let few = parse(json!([copy, copy])).unwrap();
         apply(&mut object, &few).unwrap();
         assert_eq!(object["a"]["b"]["b"]["x"], "0123456789");
-        let many = parse(Value::Array(vec![copy; 40])).unwrap();
+        // Copied to two places in turn, the object grows by a half each time.
+        let other = json!({"op": "copy", "from": "/a", "path": "/a/c"});
+        let many = parse(Value::Array(vec![[copy, other]; 20].concat())).unwrap();
         assert!(apply(&mut object, &many).unwrap_err().contains("copy"));
         let operation = json!({"op": "test", "path": "/a", "value": 1});
         let error = parse(Value::Array(vec![operation; OPERATIONS + 1])).unwrap_err();
