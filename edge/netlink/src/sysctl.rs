@@ -1,12 +1,13 @@
 //! `/proc/sys/net` of the calling thread's namespace.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
-use model::{IfaceName, IpVersion};
+use model::IpVersion;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::{Error, Result};
 
@@ -39,31 +40,43 @@ fn read(path: &str) -> Result<String> {
     }
 }
 
-/// Writes one setting of an interface: `net/<family>/conf/<interface>/<key>`. The dots in an
-/// interface's name stay as they are.
-pub fn set_conf(version: IpVersion, iface: &IfaceName, key: &str, value: &str) -> Result<()> {
-    set(&format!("{}/conf/{iface}/{key}", folder(version)), value)
-}
-
 /// Interface settings of one network namespace, kept open.
 ///
 /// Every namespace has its own `/proc/sys/net/ipv4`, and the kernel's name cache keeps all of them
-/// in one place: on a host with 1,000 pods it takes a millisecond to find the right one.
+/// in one place: on a host with 1,000 pods it takes 0.7 ms to find the right one.
 #[derive(Debug)]
 pub struct Settings {
-    folders: BTreeMap<IpVersion, File>,
+    folders: BTreeMap<IpVersion, OwnedFd>,
 }
 
 impl Settings {
-    /// Those of the calling thread's namespace.
+    /// Those of the calling thread's namespace, of every family that the kernel has.
     pub fn open() -> Result<Self> {
-        let mut folders = BTreeMap::new();
-        for version in IpVersion::ALL.into_iter().filter(|v| has(*v)) {
+        Self::below(None, IpVersion::ALL.into_iter().filter(|v| has(*v)))
+    }
+
+    /// As [`Settings::open`], of one family, for a namespace that is entered for a moment: through a
+    /// proc file system of its own, in which no other namespace has left its names. 0.1 ms, however
+    /// many namespaces there are. Where the kernel does not allow that, through the common one.
+    pub fn open_apart(version: IpVersion) -> Result<Self> {
+        let apart = proc_apart().ok();
+        Self::below(apart.as_ref(), std::iter::once(version))
+    }
+
+    fn below(proc: Option<&OwnedFd>, versions: impl Iterator<Item = IpVersion>) -> Result<Self> {
+        let open = |version| {
             let path = format!("{ROOT}/{}/conf", folder(version));
-            let file = File::open(&path).map_err(|source| Error::File { path, source })?;
-            folders.insert(version, file);
-        }
-        Ok(Self { folders })
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = match proc {
+                Some(proc) => openat(proc, &path["/proc/".len()..], flags, Mode::empty()),
+                None => openat(CWD, &path, flags, Mode::empty()),
+            };
+            match opened {
+                Ok(folder) => Ok((version, folder)),
+                Err(error) => Err(Error::File { path, source: error.into() }),
+            }
+        };
+        Ok(Self { folders: versions.map(open).collect::<Result<_>>()? })
     }
 
     /// Whether the kernel has the family.
@@ -97,6 +110,13 @@ impl Settings {
             other => other,
         })
     }
+}
+
+/// A proc file system that is mounted nowhere; it ends with the last file that is open in it.
+fn proc_apart() -> rustix::io::Result<OwnedFd> {
+    let context = mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_create(&context)?;
+    mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// Whether the kernel has the family at all. Looked up once: it is decided when the kernel starts.

@@ -15,9 +15,7 @@ use crate::link::{self, Ipv4Conf, VethPair};
 use crate::netns::run_in;
 use crate::route::{Hop, MAIN_TABLE, Proto, Route};
 use crate::sysctl::Settings;
-use crate::{
-    Error, Link, Mac, Refusal, Request, Result, Socket, address, neighbour, route, sysctl,
-};
+use crate::{Error, Link, Mac, Refusal, Request, Result, Socket, address, neighbour, route};
 
 /// Hardware address of the host side of every pod.
 pub const HOST_MAC: Mac = [0xee; 6];
@@ -166,7 +164,7 @@ pub fn make_pod(host: &mut Socket, wire: &Wire<'_>) -> Result<()> {
             wire.settings.set(IpVersion::V6, wire.host_iface.as_str(), "accept_ra", "0")?;
         }
         // A new namespace has the host's settings for IPv4.
-        run_in(wire.netns, || sysctl::set("ipv4/ip_forward", flag(wire.forwarding)))?
+        run_in(wire.netns, || forward(&Settings::open_apart(IpVersion::V4)?, IpVersion::V4, wire))?
     });
     if made.is_err() {
         let _ = unwire_pod(host, wire.host_iface, None); // as above
@@ -276,13 +274,14 @@ pub fn raise_pod(wire: &Wire<'_>) -> Result<Mac> {
 /// Runs inside the pod's namespace.
 fn configure_pod(wire: &Wire<'_>) -> Result<Mac> {
     if wire.versions().any(|v| v == IpVersion::V6) {
+        let settings = Settings::open_apart(IpVersion::V6)?;
         for iface in ["all", "default", "lo"] {
-            sysctl::set(&format!("ipv6/conf/{iface}/disable_ipv6"), "0")?;
+            settings.set(IpVersion::V6, iface, "disable_ipv6", "0")?;
         }
         for (key, value) in [("disable_ipv6", "0"), ("accept_dad", "0"), ("dad_transmits", "0")] {
-            sysctl::set_conf(IpVersion::V6, wire.pod_iface, key, value)?;
+            settings.set(IpVersion::V6, wire.pod_iface.as_str(), key, value)?;
         }
-        sysctl::set("ipv6/conf/all/forwarding", flag(wire.forwarding))?;
+        forward(&settings, IpVersion::V6, wire)?;
     }
     let mut socket = Socket::open()?;
     let link = link::require(&mut socket, wire.pod_iface)?;
@@ -301,8 +300,9 @@ fn configure_pod(wire: &Wire<'_>) -> Result<Mac> {
     link.mac.ok_or(Error::Malformed { what: "pod interface without a hardware address", len: 0 })
 }
 
-fn flag(on: bool) -> &'static str {
-    if on { "1" } else { "0" }
+/// Whether the pod forwards packets; for IPv4 this is what `ip_forward` shows.
+fn forward(settings: &Settings, version: IpVersion, wire: &Wire<'_>) -> Result<()> {
+    settings.set(version, "all", "forwarding", if wire.forwarding { "1" } else { "0" })
 }
 
 fn gateway(version: IpVersion) -> IpAddr {

@@ -14,7 +14,7 @@ use netlink::neighbour::Table;
 use netlink::route::{Hop, MAIN_TABLE, Proto};
 use netlink::wire::check_pod;
 use netlink::{
-    Alias, Event, Monitor, Route, Settings, Socket, Wire, address, link, neighbour, route,
+    Alias, Event, Monitor, Route, Settings, Socket, Wire, address, link, neighbour, route, sysctl,
     unwire_pod, wire_pod, wired_pods,
 };
 use testkit::{Netns, Server, in_netns, out, sh, tcp_reply};
@@ -107,6 +107,40 @@ fn a_wired_pod_reaches_another_through_the_node_by_both_families() {
         pods[0].netns.sh("ip route del default");
         let wrong = check_pod(&mut host, &pods[0].wire(&eth0)).unwrap();
         assert_eq!(wrong, ["route to 0.0.0.0/0 is missing in the pod"]);
+    });
+}
+
+#[test]
+fn settings_are_those_of_the_namespace_that_is_entered() {
+    in_netns(|| {
+        sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        let mounts = || std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let before = mounts();
+        let eth0 = name("eth0");
+        let mut host = Socket::open().unwrap();
+        let names = ["cali00000000003", "cali00000000004"];
+        for (iface, forwarding, shown) in [(names[0], false, "0 0"), (names[1], true, "1 1")] {
+            let pod = Pod::new(iface, &["10.65.0.3", "fd00:65::3"]);
+            let wire = Wire { forwarding, ..pod.wire(&eth0) };
+            wire_pod(&mut host, &wire).unwrap();
+            let show = "sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding";
+            assert_eq!(pod.netns.out(show).split_whitespace().collect::<Vec<_>>().join(" "), shown);
+            assert_eq!(out(show).split_whitespace().collect::<Vec<_>>(), ["1", "1"]);
+        }
+        for version in IpVersion::ALL {
+            let common = Settings::open().unwrap();
+            let apart = Settings::open_apart(version).unwrap();
+            let name = "default";
+            apart.set(version, name, "forwarding", "0").unwrap();
+            assert_eq!(common.get(version, name, "forwarding").unwrap(), "0");
+            assert_eq!(apart.get(version, name, "forwarding").unwrap(), "0");
+            let error = apart.set(version, "eth9", "forwarding", "0").unwrap_err().to_string();
+            let file = format!("/proc/sys/net/{}/conf/eth9/forwarding", sysctl::folder(version));
+            assert!(error.contains(&file), "{error}");
+            let other = IpVersion::ALL.into_iter().find(|v| *v != version).unwrap();
+            apart.get(other, name, "forwarding").unwrap_err();
+        }
+        assert_eq!(mounts(), before);
     });
 }
 
