@@ -26,7 +26,8 @@ use crate::startup;
 use crate::status::Shared;
 
 /// The node agent: programs the kernel of this node as the cluster says. All settings come from
-/// the environment: NODENAME, KUBECONFIG, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, and CALICO_RUN_DIR
+/// the environment: NODENAME, KUBECONFIG, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, CALICO_CUT_FLOWS
+/// (auto, on, off: whether established flows end that policy denies now), and CALICO_RUN_DIR
 /// and CALICO_LIB_DIR for the folders of sockets and files.
 #[derive(Debug, Parser)]
 #[command(name = "calico-node", version)]
@@ -99,11 +100,14 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
 
     serve_health(&settings, &health, &shared).await?;
-    let felix = felix::load(&settings, &datastore).await;
+    let (felix, cut_flows) = felix::load(&settings, &datastore).await;
     let node = NodeName::from(settings.node.as_str());
     let mut config = felix.config.clone();
     config.interface_prefixes = kernel::prefixes(config.interface_prefixes).await?;
-    let dataplane = drivers::open(&settings.node, &config, &mut registry)?;
+    let dataplane = {
+        let parts = (&inbox, &shared, &mut registry);
+        drivers::open(&settings.node, (&config, cut_flows), parts)?
+    };
     let tables = dataplane.policies().events()?;
     let again = dataplane.policies().again();
     let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), (looping, again));
@@ -129,7 +133,8 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
     };
     tokio::spawn(cni.work_off());
     tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
-    let changed = felix::changed(settings.clone(), datastore.clone(), pods.clone(), felix);
+    let changed =
+        felix::changed(settings.clone(), datastore.clone(), pods.clone(), (felix, cut_flows));
     tokio::spawn(startup::run(settings, datastore, addresses, pods, started));
 
     let end = tokio::select! {

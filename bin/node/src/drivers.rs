@@ -17,13 +17,14 @@ use telemetry::Registry;
 use tokio::io::unix::AsyncFd;
 
 use crate::inbox::Inbox;
-use crate::policies::Nft;
+use crate::policies::{CutFlows, Nft};
+use crate::status::Shared;
 
 /// A dataplane over the kernel of this network namespace.
 pub(crate) fn open(
     node: &str,
-    settings: &config::Config,
-    registry: &mut Registry,
+    (settings, cut_flows): (&config::Config, CutFlows),
+    (inbox, shared, registry): (&Arc<Inbox>, &Arc<Shared>, &mut Registry),
 ) -> Result<Dataplane<Nft, Routes, Flows>> {
     let mut config = Config::new(NodeName::from(node));
     config.tunnels = TunnelConfig {
@@ -34,7 +35,7 @@ pub(crate) fn open(
     };
     let routes = route::Driver::open().context("opening rtnetlink")?;
     routes.metrics().register(registry);
-    let policies = Nft::open(settings)?;
+    let policies = Nft::open(settings, cut_flows, (inbox, shared, registry))?;
     let dataplane = Dataplane::new(config, policies, Routes(routes), Flows(None));
     dataplane.metrics().register(registry);
     Ok(dataplane)

@@ -1,12 +1,13 @@
 //! What is known of this node's pods, their namespaces, and their containers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use model::network::Node;
-use model::{Labels, WorkloadId};
+use model::{Labels, NodeName, WorkloadId};
 use serde_json::Value;
 use syncer::{NamespaceFacts, Seen, Sink, SyncState, Update};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ struct Tables {
     attachments: HashMap<WorkloadId, Attachment>,
     node: Arc<Node>,
     datastore_ready: bool,
+    upstream: BTreeSet<NodeName>,
 }
 
 /// See the module. The syncer's sink.
@@ -124,6 +126,17 @@ impl Pods {
         found.map(|(id, _)| id.clone())
     }
 
+    /// Whether nodes run another agent than ours.
+    fn upstream_nodes(&self, name: &NodeName, upstream: bool) {
+        let mut tables = self.tables();
+        if upstream {
+            tables.upstream.insert(name.clone());
+        } else {
+            tables.upstream.remove(name);
+        }
+        self.shared.upstream.store(!tables.upstream.is_empty(), Ordering::Relaxed);
+    }
+
     /// Forgets the attachment, if it is still that container's.
     pub(crate) fn detach(&self, id: &WorkloadId, container: &str) {
         let mut tables = self.tables();
@@ -139,6 +152,10 @@ impl Sink for Pods {
             // Passed on by the recovery, when it is done.
             self.listed.send_replace(true);
             return;
+        }
+        if let Update::Node(name, node) = &update {
+            let upstream = node.as_ref().is_some_and(|node| node.upstream);
+            self.upstream_nodes(name, upstream && name.as_str() != self.node);
         }
         if let Update::Node(name, Some(node)) = &update
             && name.as_str() == self.node

@@ -1,17 +1,23 @@
 //! Sets and rules: what the calculation says, as tables, in the kernel.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::Config;
 use dataplane::{DriverError, Outcome, Policies, Refused};
+use flows::Cutter;
 use model::InSync;
 use model::output::Output;
 use nft::NftDriver;
 use rules::config::{DenyAction, EndpointToHost, Failsafe, RateLimit, RateUnit};
 use rules::{Rules, RulesConfig};
+use telemetry::Registry;
+
+use crate::inbox::Inbox;
+use crate::status::Shared;
 
 /// When the driver wants to be called again; shared with the apply loop.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +39,67 @@ pub(crate) struct Nft {
     rules: Rules,
     driver: NftDriver,
     again: Again,
+    cutting: Option<Cutting>,
+}
+
+/// Established flows that policy denies now.
+#[derive(Debug)]
+struct Cutting {
+    cutter: Cutter,
+    setting: CutFlows,
+    shared: Arc<Shared>,
+}
+
+/// Whether established flows are cut that policy denies now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CutFlows {
+    /// Unless nodes of the cluster run upstream's agent, which does not.
+    #[default]
+    Auto,
+    /// In any case.
+    On,
+    /// Never, as upstream.
+    Off,
+}
+
+impl std::str::FromStr for CutFlows {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("is {text:?}, want auto, on or off")),
+        }
+    }
 }
 
 impl Nft {
     /// In the network namespace of the calling thread.
-    pub(crate) fn open(config: &Config) -> Result<Self> {
+    pub(crate) fn open(
+        config: &Config,
+        setting: CutFlows,
+        (inbox, shared, registry): (&Arc<Inbox>, &Arc<Shared>, &mut Registry),
+    ) -> Result<Self> {
         let driver = NftDriver::open().context("opening nf_tables")?;
-        let rules = Rules::new(rules_config(config));
-        Ok(Self { rules, driver, again: Again::default() })
+        let cut_flows = setting != CutFlows::Off;
+        let rules = Rules::new(RulesConfig { cut_flows, ..rules_config(config) });
+        let cutting = match rules.cut_bit() {
+            Some(bit) => {
+                let wake = inbox.clone();
+                let cutter = Cutter::open(bit, move || wake.kernel_changed());
+                let cutter = cutter.context("opening ctnetlink")?;
+                cutter.metrics().register(registry);
+                Some(Cutting { cutter, setting, shared: shared.clone() })
+            }
+            None => {
+                if cut_flows {
+                    tracing::warn!("no mark bit is left to cut established flows: they go on");
+                }
+                None
+            }
+        };
+        Ok(Self { rules, driver, again: Again::default(), cutting })
     }
 
     pub(crate) fn again(&self) -> Again {
@@ -53,6 +112,19 @@ impl Nft {
     }
 }
 
+impl Cutting {
+    /// When the kernel has what is wanted; when again, at the latest.
+    fn look(&mut self, rules: &mut Rules) -> Option<Duration> {
+        let alone = || !self.shared.upstream.load(Ordering::Relaxed);
+        self.cutter.switch(self.setting == CutFlows::On || alone());
+        let (cuts, again) = self.cutter.poll(rules);
+        if !cuts.is_empty() {
+            self.shared.cut(&cuts);
+        }
+        again
+    }
+}
+
 impl Policies for Nft {
     fn feed(&mut self, outputs: &[Output]) {
         self.rules.apply(outputs);
@@ -62,7 +134,8 @@ impl Policies for Nft {
         let failed = |e: nft::NftError| DriverError(e.to_string());
         self.driver.drain_events().map_err(failed)?;
         let report = self.driver.apply(&mut self.rules, in_sync).map_err(failed)?;
-        self.again.set(report.again_in);
+        let look_in = self.cutting.as_mut().and_then(|cutting| cutting.look(&mut self.rules));
+        self.again.set(report.again_in.into_iter().chain(look_in).min());
         let refused = report.refused.into_iter();
         let refused = refused.map(|r| Refused { object: r.object, error: r.error }).collect();
         Ok(Outcome { changed: report.changed, refused })

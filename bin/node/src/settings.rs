@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     /// For pods, where the environment gives one.
     pub(crate) pod_mtu: Option<u32>,
     pub(crate) cluster_type: String,
+    /// Whether established flows are cut that policy denies now; as written.
+    pub(crate) cut_flows: Option<String>,
 }
 
 /// Reads variables; tests give a table.
@@ -91,6 +93,7 @@ impl Settings {
             )?,
             pod_mtu: number(&get, "CNI_MTU")?.filter(|m| *m > 0),
             cluster_type: get("CLUSTER_TYPE").unwrap_or_else(|| "k8s".into()),
+            cut_flows: get("CALICO_CUT_FLOWS"),
             run_dir,
             lib_dir,
         })

@@ -91,6 +91,7 @@ async fn once(
     let annotations = json!({
         "projectcalico.org/IPv4Address": text(IpVersion::V4),
         "projectcalico.org/IPv6Address": text(IpVersion::V6),
+        "projectcalico.org/agent": concat!("calico-rs/", env!("CARGO_PKG_VERSION")),
     });
     patch_node(settings, datastore, annotations).await?;
     tokio::try_join!(async { defaults(settings, datastore).await }, async {

@@ -1,15 +1,20 @@
 //! What the parts of the agent know about each other: the status document and the metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dataplane::Applied;
+use flows::Cut;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use serde_json::{Value, json};
 use syncer::SyncState;
 use telemetry::{Health, Registry};
+
+/// So many cut flows are told in the status document; the log has them all.
+const LAST_CUTS: usize = 20;
 
 /// Metrics of the agent's own; those of the dataplane are the dataplane's.
 pub(crate) struct Metrics {
@@ -69,6 +74,8 @@ struct Facts {
     policies: usize,
     sets: usize,
     generation: u64,
+    /// The last flows that were cut, in words, and how many there were.
+    cut: (VecDeque<String>, u64),
 }
 
 /// See the module. Shared by all parts.
@@ -77,8 +84,16 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// For pods made from now on.
     pub(crate) mtu: AtomicU32,
+    /// Nodes of the cluster run another agent than ours.
+    pub(crate) upstream: AtomicBool,
     in_sync: AtomicBool,
     facts: Mutex<Facts>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -87,6 +102,7 @@ impl Shared {
             node: node.to_owned(),
             metrics: Metrics::register(registry),
             mtu: AtomicU32::new(0),
+            upstream: AtomicBool::new(false),
             in_sync: AtomicBool::new(false),
             facts: Mutex::default(),
         }
@@ -112,6 +128,20 @@ impl Shared {
         self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
         self.metrics.resync_state.set(3);
         self.in_sync.store(true, Ordering::Relaxed);
+    }
+
+    /// Established flows that policy denies now were cut.
+    pub(crate) fn cut(&self, cuts: &[Cut]) {
+        let mut facts = self.facts();
+        let (last, count) = &mut facts.cut;
+        *count += cuts.len() as u64;
+        for Cut { flow, endpoint, by } in cuts {
+            last.truncate(LAST_CUTS - 1);
+            let from = SocketAddr::new(flow.source, flow.source_port);
+            let to = SocketAddr::new(flow.destination, flow.destination_port);
+            let endpoint = endpoint.as_deref().unwrap_or("host endpoint");
+            last.push_front(format!("{} {from} > {to} at {endpoint}: {by}", flow.protocol));
+        }
     }
 
     /// From the syncer.
@@ -156,6 +186,7 @@ impl Shared {
             "policies": facts.policies,
             "sets": facts.sets,
             "generation": facts.generation,
+            "cutFlows": {"count": facts.cut.1, "last": facts.cut.0},
             "mtu": self.mtu.load(Ordering::Relaxed),
             "refused": misread.chain(refused).collect::<Vec<_>>(),
             "failures": facts.driver_failures,

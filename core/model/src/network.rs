@@ -20,6 +20,9 @@ pub struct Node {
     pub vxlan_mac_v6: Option<[u8; 6]>,
     /// IP-in-IP tunnel address.
     pub ipip_address: Option<IpAddr>,
+    /// Another program than ours does this there: a node has said what addresses it has, and not that
+    /// it runs our agent.
+    pub upstream: bool,
     /// Labels.
     pub labels: Labels,
 }

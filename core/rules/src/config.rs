@@ -88,7 +88,7 @@ pub struct RulesConfig {
     pub failsafe_outbound: Vec<Failsafe>,
     /// Pod to own host, after policy.
     pub endpoint_to_host: EndpointToHost,
-    /// Bits of the packet mark that are ours; at least two.
+    /// Bits of the packet mark that are ours; at least two, and a third to cut flows.
     pub mark_mask: u32,
     /// How denied packets end.
     pub deny: DenyAction,
@@ -104,6 +104,8 @@ pub struct RulesConfig {
     pub allow_vxlan_from_workloads: bool,
     /// Pods may send IP-in-IP.
     pub allow_ipip_from_workloads: bool,
+    /// Flows that are marked so are cut: those that go on although policy denies them now.
+    pub cut_flows: bool,
     /// Pods may send from any source address.
     pub allow_source_spoofing: bool,
     /// Packets that connection tracking calls invalid are dropped at endpoints.
@@ -145,6 +147,7 @@ impl Default for RulesConfig {
             ipip: false,
             allow_vxlan_from_workloads: false,
             allow_ipip_from_workloads: false,
+            cut_flows: true,
             allow_source_spoofing: false,
             drop_invalid: true,
             log_prefix: "calico-packet".into(),
@@ -174,5 +177,14 @@ impl RulesConfig {
         let full = if self.mark_mask.count_ones() < 2 { 0xffff_0000 } else { self.mark_mask };
         let accept = lowest(full);
         Marks { accept, pass: lowest(full & !accept) }
+    }
+
+    /// The bit that says "cut" in the mark of a flow, and in the mark of a packet that it was sent to
+    /// make a cut known: the third bit of the mask. None if no flow is to be cut, or if the mask has
+    /// no bit left.
+    pub fn cut_bit(&self) -> Option<u32> {
+        let Marks { accept, pass } = self.marks();
+        let left = self.mark_mask & !(accept | pass);
+        (self.cut_flows && left != 0).then(|| left & left.wrapping_neg())
     }
 }

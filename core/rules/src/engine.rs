@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::output::{
-    CalcMatch, CalcPolicy, CalcProfile, CalcRule, LocalHost, LocalWorkload, Member, Output,
-    RouteKind, SetId, SetKind,
+    CalcMatch, CalcPolicy, CalcProfile, CalcRule, EndpointTier, LocalHost, LocalWorkload, Member,
+    Output, RouteKind, SetId, SetKind,
 };
 use model::policy::Stage;
 use model::{IfaceName, IpVersion, NodeName, PolicyId, ProfileName, WorkloadId};
 
+use crate::affected::Affected;
 use crate::config::RulesConfig;
 use crate::cover::{Cover, CoverChange};
 use crate::endpoint::Walk;
 use crate::fixed::{self, Fixed};
 use crate::group::Groups;
 use crate::host::{self, HostHook};
+use crate::judge::{Flow, Judge, Ruling};
 use crate::members::Half;
 use crate::name::{self, Direction};
 use crate::object::{Chain, Key, Name, Verdict};
@@ -53,6 +55,10 @@ pub struct Rules {
     dirty: BTreeSet<Owner>,
     dirty_workloads: BTreeSet<WorkloadId>,
     dirty_hosts: bool,
+    /// Whose flows may have another verdict since the last look.
+    affected: Affected,
+    /// The first snapshot was complete: pods that come now are new, and have no flows.
+    in_sync: bool,
 }
 
 impl Rules {
@@ -77,6 +83,8 @@ impl Rules {
             dirty: BTreeSet::new(),
             dirty_workloads: BTreeSet::new(),
             dirty_hosts: true,
+            affected: Affected::default(),
+            in_sync: false,
         };
         rules.render();
         rules
@@ -97,6 +105,41 @@ impl Rules {
         &mut self.tables
     }
 
+    /// Whose flows may have another verdict since the last call.
+    pub fn take_affected(&mut self) -> Affected {
+        std::mem::take(&mut self.affected)
+    }
+
+    /// The bit of flows' marks that says "cut", if flows are cut.
+    pub fn cut_bit(&self) -> Option<u32> {
+        self.config.cut_bit()
+    }
+
+    /// What would become of each flow if it began now, and the name of the endpoint that says so.
+    pub fn rulings<'a>(
+        &'a self,
+        flows: impl IntoIterator<Item = &'a Flow>,
+    ) -> impl Iterator<Item = (Ruling, Option<String>)> {
+        let judges = IpVersion::ALL.map(|v| (v, Judge::new(self.tables.of(v))));
+        let by_iface: BTreeMap<&IfaceName, String> = self
+            .workloads
+            .values()
+            .map(|w| (&w.endpoint.iface, w.endpoint.id.to_string()))
+            .collect();
+        flows.into_iter().map(move |flow| {
+            let judge = judges.iter().find(|(v, _)| *v == flow.version());
+            let ruling = judge.map_or(Ruling::Unclear, |(_, judge)| judge.ruling(flow));
+            let endpoint = match &ruling {
+                Ruling::Denied { endpoint: Some(iface), .. } => {
+                    let pod = by_iface.get(iface).cloned();
+                    Some(pod.unwrap_or_else(|| format!("host endpoint of {iface}")))
+                }
+                _ => None,
+            };
+            (ruling, endpoint)
+        })
+    }
+
     /// Says which interfaces have an address that the host endpoint `name` expects.
     pub fn resolve_host(&mut self, name: &Arc<str>, ifaces: Vec<IfaceName>) {
         let before = if ifaces.is_empty() {
@@ -105,6 +148,7 @@ impl Rules {
             self.host_ifaces.insert(name.clone(), ifaces.clone()).unwrap_or_default()
         };
         if before != ifaces {
+            self.affected.note_all();
             self.dirty_hosts = true;
             self.render();
         }
@@ -130,10 +174,14 @@ impl Rules {
             Output::Workload(workload) => self.put_workload(workload.clone()),
             Output::WorkloadGone(id) => self.remove_workload(id),
             Output::Host(host) => {
+                self.affected.note_all();
                 self.dirty_hosts = true;
                 self.hosts.insert(host.endpoint.name.clone(), host.clone());
             }
-            Output::HostGone(name) => self.dirty_hosts |= self.hosts.remove(name).is_some(),
+            Output::HostGone(name) => {
+                self.affected.note_all();
+                self.dirty_hosts |= self.hosts.remove(name).is_some();
+            }
             Output::Route(route) => {
                 let pool = route.kind == RouteKind::Pool;
                 self.pool(0, route.dst, pool);
@@ -153,11 +201,17 @@ impl Rules {
                 }
                 self.change_hosts(&old, addresses);
             }
-            Output::Vtep(_) | Output::VtepGone(..) | Output::InSync => {}
+            Output::InSync => self.in_sync = true,
+            Output::Vtep(_) | Output::VtepGone(..) => {}
         }
     }
 
     fn put_set(&mut self, id: &SetId, kind: SetKind, members: &[Member]) {
+        let known = |v: &IpVersion| self.sets.contains_key(&(id.clone(), *v));
+        if self.config.families.iter().any(known) {
+            let owners: Vec<_> = self.users.get(id).into_iter().flatten().cloned().collect();
+            owners.iter().for_each(|owner| self.affect(owner));
+        }
         for version in self.config.families.clone() {
             let table = self.tables.of_mut(version);
             let key = (id.clone(), version);
@@ -173,6 +227,9 @@ impl Rules {
     }
 
     fn update_set(&mut self, id: &SetId, added: &[Member], removed: &[Member]) {
+        for members in [added, removed] {
+            self.affected.note_members(members, !self.hosts.is_empty());
+        }
         for version in self.config.families.clone() {
             let Some(half) = self.sets.get_mut(&(id.clone(), version)) else { continue };
             if half.update(added, removed, self.tables.of_mut(version)) {
@@ -192,6 +249,32 @@ impl Rules {
 
     fn renamed(&mut self, id: &SetId) {
         self.dirty.extend(self.users.get(id).into_iter().flatten().cloned());
+    }
+
+    /// The flows of everybody who has the policy or profile may have another verdict now.
+    fn affect(&mut self, owner: &Owner) {
+        let lists = |tier: &EndpointTier| match owner {
+            Owner::Policy(id) => tier.ingress.contains(id) || tier.egress.contains(id),
+            Owner::Profile(_) => false,
+        };
+        let host = |host: &Arc<LocalHost>| {
+            let tiers = [&host.normal, &host.forward, &host.pre_dnat, &host.untracked];
+            let profiled = match owner {
+                Owner::Policy(_) => false,
+                Owner::Profile(name) => host.endpoint.profiles.contains(name),
+            };
+            profiled || tiers.into_iter().flatten().any(lists)
+        };
+        if self.hosts.values().any(host) {
+            self.affected.note_all();
+        }
+        let pods: Vec<_> = match owner {
+            Owner::Policy(id) => self.groups.pods(|kind| kind.lists_policy(id)).collect(),
+            Owner::Profile(name) => self.groups.pods(|k| k.profiles.contains(name)).collect(),
+        };
+        for pod in pods.into_iter().filter_map(|id| self.workloads.get(id)) {
+            self.affected.note_pod(pod);
+        }
     }
 
     /// Keeps the index from sets to the policies that use them.
@@ -260,6 +343,10 @@ impl Rules {
 
     fn put_workload(&mut self, workload: Arc<LocalWorkload>) {
         let id = workload.endpoint.id.clone();
+        let old = self.workloads.get(&id);
+        if old.map_or(!self.in_sync, |old| workload::judged_otherwise(old, &workload)) {
+            self.affected.note_pod(&workload);
+        }
         if self.workloads.get(&id).is_some_and(|old| workload::moved(old, &workload)) {
             self.remove_workload(&id);
         }
@@ -323,6 +410,12 @@ impl Rules {
     }
 
     fn render(&mut self) {
+        if self.in_sync {
+            // Before, all pods are looked at anyway.
+            let dirty = std::mem::take(&mut self.dirty);
+            dirty.iter().for_each(|owner| self.affect(owner));
+            self.dirty = dirty;
+        }
         let groups = self.groups.take_dirty();
         for version in self.config.families.clone() {
             if self.dirty_hosts {

@@ -3,10 +3,10 @@
 //! A packet's way: `raw-prerouting` checks the source of packets from pods and asks the untracked
 //! policy of host endpoints, as `raw-output` does; `mangle-prerouting` asks their policy before
 //! destination NAT. What these allow carries our mark, and the policy of the host endpoint that it
-//! came by is not asked again. `filter-forward`,
-//! `filter-input` and `filter-output` accept packets of established flows with their first rule and
-//! take the others through the host endpoint of the incoming interface, the source pod, the
-//! destination pod and the host endpoint of the outgoing interface. A stage returns to let the
+//! came by is not asked again. `filter-forward`, `filter-input` and `filter-output` end packets of
+//! flows that were cut, accept those of other established flows, and take the rest through the host
+//! endpoint of the incoming interface, the source pod, the destination pod and the host endpoint of
+//! the outgoing interface. A stage returns to let the
 //! packet pass to the next one.
 
 use std::collections::BTreeMap;
@@ -35,6 +35,10 @@ const UNKNOWN_POD: &str = "unknown-source";
 const FROM_POD: &str = "from-pod";
 const TO_POD: &str = "to-pod";
 const POD_TO_HOST: &str = "pod-to-host";
+const CUT: &str = "cut";
+
+/// Chains whose own drops are about packets of nobody who is known, not about policy.
+pub(crate) const NOT_POLICY: [&str; 3] = [UNKNOWN_POD, FROM_POD, TO_POD];
 
 /// Puts sets and chains; `hooks` are the places where some host endpoint has a say, with the chain
 /// of the `*` host endpoint if that is one of them.
@@ -224,8 +228,30 @@ impl Fixed<'_> {
         accept().when(Match::State(state::ESTABLISHED | state::RELATED))
     }
 
+    /// Packets of flows that policy denies now end here; those of other established flows pass.
+    fn begun(&self) -> Vec<Rule> {
+        let cut = self.config.cut_bit().map(|bit| {
+            let rule = Rule::new().when(Match::FlowMark(bit)).verdict(Verdict::Goto(name(CUT)));
+            rule.comment("established, and denied since").optional()
+        });
+        cut.into_iter().chain([Self::established()]).collect()
+    }
+
+    /// Tells both ends. Our own resets, and errors, pass: they belong to the flow, too. So do the
+    /// packets that carry the same bit themselves.
+    fn cut(&self, bit: u32) -> Vec<Rule> {
+        vec![
+            accept().when(Match::State(state::RELATED)).comment("resets and errors"),
+            accept()
+                .when(Match::Mark { mask: bit, set: true })
+                .comment("sent to make the cut known"),
+            Rule::new().when(proto(Protocol::TCP)).counter().then(Statement::Reset),
+            Rule::new().counter().then(deny(self.config)),
+        ]
+    }
+
     fn forward(&self) -> Vec<Rule> {
-        let mut rules = vec![Self::established()];
+        let mut rules = self.begun();
         let undecided = self.early().then(|| self.is_accepted(false));
         rules.extend(self.host_stage(HostHook::ForwardIn).map(|mut rule| {
             rule.when.extend(undecided);
@@ -239,7 +265,7 @@ impl Fixed<'_> {
     }
 
     fn input(&self) -> Vec<Rule> {
-        let mut rules = vec![Self::established()];
+        let mut rules = self.begun();
         rules.extend(self.pods(Way::In, &Verdict::Goto(name(POD_TO_HOST))));
         rules.extend(self.early().then(|| self.accepted_before()));
         rules.extend(self.tunnels(Side::Source));
@@ -249,7 +275,7 @@ impl Fixed<'_> {
     }
 
     fn output(&self) -> Vec<Rule> {
-        let mut rules = vec![Self::established()];
+        let mut rules = self.begun();
         let to_pods = self.pods(Way::Out, &Verdict::Accept).into_iter();
         rules.extend(to_pods.map(|r| r.comment("this host reaches its own pods")));
         rules.extend(self.asks(HostHook::RawOut).then(|| self.accepted_before()));
@@ -322,6 +348,10 @@ impl Fixed<'_> {
         let chain =
             Chain::regular("packets with another source than the pod's", self.unknown_source());
         table.put_chain(name(UNKNOWN_POD), chain);
+        if let Some(bit) = self.config.cut_bit() {
+            let chain = Chain::regular("established flows that policy denies now", self.cut(bit));
+            table.put_chain(name(CUT), chain);
+        }
         for (hook, wildcard) in &self.hooks {
             table.put_chain(hook.stage(), self.host_dispatch(*hook, wildcard.as_ref()));
         }

@@ -80,7 +80,7 @@ impl Kind {
         )
     }
 
-    fn lists_policy(&self, id: &PolicyId) -> bool {
+    pub(crate) fn lists_policy(&self, id: &PolicyId) -> bool {
         self.tiers.iter().any(|t| t.policies.contains(id))
     }
 }
@@ -151,6 +151,12 @@ impl Groups {
     /// The chains of a pod: to it, and from it.
     pub(crate) fn chains(&self, id: &WorkloadId) -> Option<&[Name; 2]> {
         self.of.get(id)
+    }
+
+    /// The pods of these kinds.
+    pub(crate) fn pods(&self, which: impl Fn(&Kind) -> bool) -> impl Iterator<Item = &WorkloadId> {
+        let groups = self.groups.values().filter(move |g| which(&g.kind));
+        groups.flat_map(|g| g.users.values().flatten())
     }
 
     /// Says that a policy came or went: chains that list it must be written again.

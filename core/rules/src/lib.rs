@@ -14,13 +14,15 @@
 //! * What several pods share is there once: policies, sets, and the chains of groups of pods with
 //!   the same policies. A pod of a kind that is known adds elements of maps, and no rule.
 //! * Every rule decides in few steps for packets of established flows: they meet the source check
-//!   and one connection-tracking rule.
+//!   and two connection-tracking rules.
+//! * [`Rules::rulings`] says about a flow what the tables say about its first packet, or nothing.
 //!
 //! Deliberately absent: netlink (`edge/nft` has it), layer 7, staged policies (never programmed).
 //!
 //! Start reading at [`object`], then [`Rules`], then `fixed` for the packet's way and `group` and
 //! `endpoint` for how tiers become rules.
 
+pub mod affected;
 pub mod config;
 pub mod cover;
 mod endpoint;
@@ -28,6 +30,7 @@ mod engine;
 mod fixed;
 mod group;
 mod host;
+pub mod judge;
 mod members;
 mod name;
 pub mod object;
@@ -35,7 +38,9 @@ mod rule;
 pub mod table;
 mod workload;
 
+pub use affected::Affected;
 pub use config::RulesConfig;
 pub use engine::Rules;
+pub use judge::{Flow, Place, Ruling};
 pub use object::{Chain, Key, Match, Name, Rule, Set, SetSpec, Statement, Verdict};
 pub use table::{Changes, SetChange, Table, Tables};

@@ -203,6 +203,8 @@ pub enum Match {
         /// Any of them is set; else none.
         set: bool,
     },
+    /// The mark of the packet's flow has one of these bits. Not so for packets without a flow.
+    FlowMark(u32),
     /// The address is one of this host's.
     Local {
         /// Whose address.
@@ -255,6 +257,8 @@ pub enum Statement {
     },
     /// Drops with an ICMP "port unreachable".
     Reject,
+    /// Drops with a TCP reset. Goes behind a match on TCP.
+    Reset,
     /// Decides.
     Verdict(Verdict),
     /// Decides by a verdict map; goes on with the next rule if the key is not in it.

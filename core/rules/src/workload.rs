@@ -25,6 +25,11 @@ pub(crate) fn moved(old: &LocalWorkload, new: &LocalWorkload) -> bool {
     a.iface != b.iface || a.addresses != b.addresses || a.allowed_sources != b.allowed_sources
 }
 
+/// Whether what decides about the pod's packets is another.
+pub(crate) fn judged_otherwise(old: &LocalWorkload, new: &LocalWorkload) -> bool {
+    moved(old, new) || old.tiers != new.tiers || old.endpoint.profiles != new.endpoint.profiles
+}
+
 /// Wants a pod's elements; `chains` are those to it and from it.
 pub(crate) fn put(
     workload: &LocalWorkload,

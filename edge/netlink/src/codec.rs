@@ -256,6 +256,7 @@ mod tests {
                 let _ = crate::Route::parse(message.payload);
                 let _ = crate::Address::parse(message.payload);
                 let _ = crate::neighbour::Neighbour::parse(message.payload);
+                let _ = crate::conntrack::Entry::parse(message.payload);
             }
         }
     }

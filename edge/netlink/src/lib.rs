@@ -1,4 +1,5 @@
-//! Links, addresses, routes, neighbours and forwarding entries over rtnetlink.
+//! Links, addresses, routes, neighbours and forwarding entries over rtnetlink; connection tracking
+//! entries over ctnetlink.
 //!
 //! What goes in: typed requests. What comes out: what the kernel holds, its answer to each request,
 //! and its notifications.

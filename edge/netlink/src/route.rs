@@ -147,7 +147,7 @@ pub fn list(socket: &mut Socket, version: IpVersion, table: u32) -> Result<Vec<R
 }
 
 /// Where the kernel would send a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Leads {
     /// To a process of this host.
     Here,

@@ -98,6 +98,14 @@ impl Expressions {
                 self.bitwise(&mask.to_ne_bytes(), &[0; 4]);
                 self.compare(op(*set), &[0; 4]);
             }
+            Match::FlowMark(bits) => {
+                self.add("ct", |out| {
+                    out.be32(1, FIRST);
+                    out.be32(2, 3); // mark
+                });
+                self.bitwise(&bits.to_ne_bytes(), &[0; 4]);
+                self.compare(NOT_EQUAL, &[0; 4]);
+            }
             Match::Local { side, on_out_iface, not } => {
                 let whose = match side {
                     Side::Source => 1,
@@ -153,6 +161,7 @@ impl Expressions {
                     out.bytes(2, &[code]);
                 });
             }
+            Statement::Reset => self.add("reject", |out| out.be32(1, 1)),
             Statement::Verdict(_) => {
                 let verdict = verdict_of(s).expect("it is a verdict");
                 self.add("immediate", |out| {

@@ -15,6 +15,9 @@ use crate::net::{address, prefix};
 use crate::v3::node::{NodeAddress, NodeStatus, NodeWireguardSpec, OrchRef};
 use crate::v3::{self, NodeBgpSpec, NodeSpec, ipam};
 
+/// By this annotation, `projectcalico.org/agent`, a node says that it runs our agent.
+const AGENT: &str = "agent";
+
 /// Reads an annotation of ours.
 fn note<'a>(node: &'a KubernetesNode, name: &str) -> Option<&'a str> {
     let notes = node.metadata.annotations.as_ref()?;
@@ -58,6 +61,8 @@ pub fn node(given: &KubernetesNode) -> super::Converted<Node> {
         vxlan_mac_v4: mac("VXLANTunnelMACAddr"),
         vxlan_mac_v6: mac("VXLANTunnelMACAddrV6"),
         ipip_address,
+        upstream: note(given, AGENT).is_none()
+            && ["IPv4Address", "IPv6Address"].iter().any(|name| note(given, name).is_some()),
         labels: labels(given.metadata.labels.iter().flatten()),
     };
     super::Converted { value, errors }
