@@ -72,5 +72,14 @@ fn show(status: &Value, out: &mut Out) -> Result<()> {
         let line = format!("{}: {}", cell(refused, ".object"), cell(refused, ".reasons"));
         complain(&format!("not programmed, denied instead: {line}"));
     }
+    if status["cutFlows"]["count"].as_u64().is_some_and(|n| n > 0) {
+        let count = cell(&status["cutFlows"], ".count");
+        out.line(&format!(
+            "Established flows cut because policy denies them now: {count}, the last:"
+        ))?;
+        for flow in status["cutFlows"]["last"].as_array().into_iter().flatten() {
+            out.line(&format!("  {}", flow.as_str().unwrap_or_default()))?;
+        }
+    }
     out.line("BGP: not there yet; routes between nodes are programmed by the agent.")
 }

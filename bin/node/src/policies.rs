@@ -84,21 +84,16 @@ impl Nft {
         let driver = NftDriver::open().context("opening nf_tables")?;
         let cut_flows = setting != CutFlows::Off;
         let rules = Rules::new(RulesConfig { cut_flows, ..rules_config(config) });
-        let cutting = match rules.cut_bit() {
-            Some(bit) => {
-                let wake = inbox.clone();
-                let cutter = Cutter::open(bit, move || wake.kernel_changed());
-                let cutter = cutter.context("opening ctnetlink")?;
-                cutter.metrics().register(registry);
-                Some(Cutting { cutter, setting, shared: shared.clone() })
-            }
-            None => {
-                if cut_flows {
-                    tracing::warn!("no mark bit is left to cut established flows: they go on");
-                }
-                None
-            }
-        };
+        let mut cutting = None;
+        if let Some(bit) = rules.cut_bit() {
+            let wake = inbox.clone();
+            let cutter = Cutter::open(bit, move || wake.kernel_changed());
+            let cutter = cutter.context("opening ctnetlink")?;
+            cutter.metrics().register(registry);
+            cutting = Some(Cutting { cutter, setting, shared: shared.clone() });
+        } else if cut_flows {
+            tracing::warn!("no mark bit is left to cut established flows: they go on");
+        }
         Ok(Self { rules, driver, again: Again::default(), cutting })
     }
 

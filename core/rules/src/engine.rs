@@ -210,7 +210,9 @@ impl Rules {
         let known = |v: &IpVersion| self.sets.contains_key(&(id.clone(), *v));
         if self.config.families.iter().any(known) {
             let owners: Vec<_> = self.users.get(id).into_iter().flatten().cloned().collect();
-            owners.iter().for_each(|owner| self.affect(owner));
+            for owner in &owners {
+                self.affect(owner);
+            }
         }
         for version in self.config.families.clone() {
             let table = self.tables.of_mut(version);
@@ -413,7 +415,9 @@ impl Rules {
         if self.in_sync {
             // Before, all pods are looked at anyway.
             let dirty = std::mem::take(&mut self.dirty);
-            dirty.iter().for_each(|owner| self.affect(owner));
+            for owner in &dirty {
+                self.affect(owner);
+            }
             self.dirty = dirty;
         }
         let groups = self.groups.take_dirty();

@@ -210,7 +210,9 @@ impl Cutter {
         self.metrics.cut.inc_by(cut.len() as i64);
         self.metrics.resumed.inc_by(resume.len() as i64);
         let first = cuts.len() - cut.len();
-        cuts[first..].iter().for_each(|cut| self.line(cut));
+        for cut in &cuts[first..] {
+            self.line(cut);
+        }
         for (entries, on) in [(cut, true), (resume, false)] {
             if !entries.is_empty() {
                 // If the thread has ended, go_on says so.

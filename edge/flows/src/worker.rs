@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use model::policy::Icmp;
 use model::{IfaceName, IpVersion, Protocol};
 use netlink::conntrack::{Conntrack, End, Entry};
-use netlink::route::{Whereabouts, whereabouts};
+use netlink::route::{Leads, leads};
 use netlink::{Result, Socket};
 use rules::{Affected, Flow, Place};
 
@@ -253,10 +253,10 @@ impl Map<'_> {
         if matches!(address, IpAddr::V6(a) if a.is_unicast_link_local()) {
             return None;
         }
-        match whereabouts(self.socket, address).ok()? {
-            Whereabouts::Here => Some(Place::Here),
-            Whereabouts::Nowhere => None,
-            Whereabouts::Behind(index) => {
+        match leads(self.socket, address).ok()? {
+            Leads::Here => Some(Place::Here),
+            Leads::Nowhere => None,
+            Leads::Out(index) => {
                 if self.links.is_none() {
                     let links = netlink::link::list(self.socket).ok()?;
                     self.links = Some(links.into_iter().map(|l| (l.index, l.name)).collect());

@@ -235,7 +235,9 @@ fn what_policy_allows_all_the_time_loses_no_packet() {
         .collect();
     let denied: Vec<_> =
         B.map(|to| Datagrams::open(&world.a, &world.b, at(to, 6000), at(to, 6000))).into();
-    kept.iter().chain(&denied).for_each(|flow| flow.wait_for_more(20));
+    for flow in kept.iter().chain(&denied) {
+        flow.wait_for_more(20);
+    }
     let mut cuts = 0;
     for i in 0..50 {
         let (ports, open) = (5000 + i % 2, i % 10 < 5);

@@ -216,7 +216,9 @@ impl Datagrams {
     /// How many were sent by the client, and how many of them were answered.
     pub(crate) fn stop(mut self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.drain(..).for_each(|t| t.join().unwrap());
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
         (self.sent.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed))
     }
 }

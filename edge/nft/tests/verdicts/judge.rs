@@ -13,7 +13,7 @@ use nft::NftDriver;
 use policy::{Decision, Packet, Point, Verdict, View, evaluate};
 use rules::config::{EndpointToHost, Failsafe};
 use rules::object::Name;
-use rules::{Rules, RulesConfig};
+use rules::{Flow, Rules, RulesConfig, Ruling};
 use testkit::Netns;
 
 use crate::world::{Place, World, place, way};
@@ -68,6 +68,27 @@ impl Agent {
         assert!(report.refused.is_empty(), "{:?}", report.refused);
     }
 
+    /// What is said about an established flow is what the kernel says about its first packet. Returns
+    /// about how many something is said.
+    pub(crate) fn agrees(&self, view: &View, packets: &[Packet], seed: u64) -> usize {
+        let flows: Vec<Flow> = packets.iter().map(flow).collect();
+        let mut said = 0;
+        for (packet, (ruling, _)) in packets.iter().zip(self.rules.rulings(&flows)) {
+            let verdict = match &ruling {
+                Ruling::Passes => Verdict::Allow,
+                Ruling::Denied { .. } => Verdict::Deny,
+                Ruling::Unclear => continue,
+            };
+            said += 1;
+            let wanted = expected(view, packet);
+            assert!(
+                wanted == Some(verdict),
+                "seed {seed}: {packet:?} is {ruling:?}, not {wanted:?}"
+            );
+        }
+        said
+    }
+
     /// Law 1: an agent that knows the last state only wants the same tables, and finds them.
     pub(crate) fn is_as_if_fresh(&self, node: &Netns, view: &View, seed: u64) {
         let mut fresh = Self::new(node, view);
@@ -106,6 +127,29 @@ fn config(view: &View) -> RulesConfig {
             Action::Pass | Action::Log => EndpointToHost::Return,
         },
         ..RulesConfig::default()
+    }
+}
+
+/// As connection tracking would remember the packet.
+fn flow(packet: &Packet) -> Flow {
+    let (from, to) = way(packet);
+    let seen = |place| match place {
+        Place::Pod(pod) => rules::Place::Behind(layout::pod_interface(pod).parse().unwrap()),
+        Place::Interface(i) => rules::Place::Behind(INTERFACES[i].parse().unwrap()),
+        Place::Host => rules::Place::Here,
+    };
+    Flow {
+        protocol: packet.protocol,
+        source: packet.source,
+        source_port: packet.source_port,
+        sent_to: packet.destination,
+        sent_port: packet.destination_port,
+        destination: packet.destination,
+        destination_port: packet.destination_port,
+        icmp: packet.icmp,
+        from: seen(from),
+        towards: seen(to),
+        to: seen(to),
     }
 }
 
