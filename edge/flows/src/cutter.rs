@@ -91,6 +91,7 @@ pub struct Cutter {
     rested_at: Instant,
     on: bool,
     lines: u64,
+    looked: Duration,
 }
 
 impl Cutter {
@@ -118,6 +119,7 @@ impl Cutter {
             rested_at: now,
             on: true,
             lines: 0,
+            looked: Duration::ZERO,
         })
     }
 
@@ -153,6 +155,7 @@ impl Cutter {
                 News::Found(_) => {}
                 News::Looked(took) => {
                     self.metrics.look_seconds.observe(took.as_secs_f64());
+                    self.looked += took;
                     self.asked = None;
                     self.rested_at = now + (took * REST).min(LONGEST_REST);
                     self.end_of_lines();
@@ -170,6 +173,11 @@ impl Cutter {
     /// Whether nothing is to be looked at and nothing is being looked at.
     pub fn is_idle(&self) -> bool {
         self.wanted.is_empty() && self.asked.is_none()
+    }
+
+    /// The processor's time that looking has taken so far.
+    pub fn looked(&self) -> Duration {
+        self.looked
     }
 
     /// Gives the next order, or says when.
