@@ -1,6 +1,6 @@
 //! What an operator sees of a process: logs, metrics, health.
 //!
-//! Goes in: a log configuration, a metrics registry, health reports, a status document. Comes out:
+//! Goes in: a log configuration, a metrics registry, health reports, documents of status and configuration. Comes out:
 //! lines on standard error (and in a file), and HTTP on one or more addresses.
 //!
 //! Invariants: a component that stops reporting makes the process unhealthy after its own timeout;
@@ -15,8 +15,8 @@ mod logs;
 mod server;
 
 pub use health::{Aspects, Component, Health, Report, Reporter};
-pub use logs::{Format, LogConfig, LogError, init_logs};
-pub use server::{Endpoints, ServeError, StatusFn, serve};
+pub use logs::{Format, LogConfig, LogError, Logs, init_logs};
+pub use server::{DocumentFn, Endpoints, ServeError, Server, serve};
 
 /// The registry of the metrics library, so that users need not name it.
 pub use prometheus_client::registry::Registry;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How a line looks.
@@ -45,19 +46,39 @@ pub enum LogError {
     Twice,
 }
 
-/// Sets up logging for the whole process, once.
-///
-/// # Errors
-/// [`LogError`].
-pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
-    let text = match config.filter.to_lowercase().as_str() {
+/// Changes what is logged.
+#[derive(Clone, Debug)]
+pub struct Logs(reload::Handle<EnvFilter, tracing_subscriber::Registry>);
+
+impl Logs {
+    /// From now on `filter` holds, in the words of [`LogConfig::filter`].
+    ///
+    /// # Errors
+    /// The filter cannot be read; the one before holds on.
+    pub fn set(&self, filter: &str) -> Result<(), LogError> {
+        // The subscriber lives as long as the process.
+        let _ = self.0.reload(read(filter)?);
+        Ok(())
+    }
+}
+
+fn read(filter: &str) -> Result<EnvFilter, LogError> {
+    let text = match filter.to_lowercase().as_str() {
         "" => "info".to_owned(),
         "warning" => "warn".to_owned(),
         "fatal" | "panic" => "error".to_owned(),
         "none" => "off".to_owned(),
         other => other.to_owned(),
     };
-    let filter = || EnvFilter::try_new(&text).map_err(|_| LogError::Filter(config.filter.clone()));
+    EnvFilter::try_new(&text).map_err(|_| LogError::Filter(filter.to_owned()))
+}
+
+/// Sets up logging for the whole process, once.
+///
+/// # Errors
+/// [`LogError`].
+pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
+    let (filter, handle) = reload::Layer::new(read(&config.filter)?);
     let file = match &config.file {
         Some(path) => {
             let open = OpenOptions::new().create(true).append(true).open(path);
@@ -70,18 +91,14 @@ pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
         Format::Text => stderr.boxed(),
         Format::Json => stderr.json().flatten_event(true).boxed(),
     };
-    let to_file = match file {
-        Some(file) => {
-            let plain = layer().with_writer(file).with_ansi(false);
-            let plain = match config.format {
-                Format::Text => plain.boxed(),
-                Format::Json => plain.json().flatten_event(true).boxed(),
-            };
-            Some(plain.with_filter(filter()?))
+    let file = file.map(|file| {
+        let plain = layer().with_writer(file).with_ansi(false);
+        match config.format {
+            Format::Text => plain.boxed(),
+            Format::Json => plain.json().flatten_event(true).boxed(),
         }
-        None => None,
-    };
-    let subscriber =
-        tracing_subscriber::registry().with(stderr.with_filter(filter()?)).with(to_file);
-    subscriber.try_init().map_err(|_| LogError::Twice)
+    });
+    let subscriber = tracing_subscriber::registry().with(filter).with(stderr).with(file);
+    subscriber.try_init().map_err(|_| LogError::Twice)?;
+    Ok(Logs(handle))
 }

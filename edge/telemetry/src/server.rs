@@ -1,4 +1,4 @@
-//! HTTP: `/metrics`, `/liveness`, `/readiness`, `/status`.
+//! HTTP: `/metrics`, `/liveness`, `/readiness`, `/status`, `/config`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 
 use crate::health::Health;
 
-/// Makes the document of `/status`.
-pub type StatusFn = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+/// Makes the document of `/status` or `/config`.
+pub type DocumentFn = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// What one address serves. What is `None` answers 404.
 #[derive(Clone, Default)]
@@ -26,7 +26,29 @@ pub struct Endpoints {
     /// `/liveness` and `/readiness`: 204, or 503 with the components as JSON.
     pub health: Option<Health>,
     /// `/status`: JSON.
-    pub status: Option<StatusFn>,
+    pub status: Option<DocumentFn>,
+    /// `/config`: JSON.
+    pub config: Option<DocumentFn>,
+}
+
+/// Serves until it is dropped; requests that have begun are answered.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    task: tokio::task::AbortHandle,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Not served.
@@ -40,15 +62,15 @@ pub struct ServeError {
     pub source: std::io::Error,
 }
 
-/// Serves until the runtime ends; returns once the address is bound, with the address.
+/// Returns once the address is bound.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn serve(address: SocketAddr, endpoints: Endpoints) -> Result<SocketAddr, ServeError> {
+pub async fn serve(address: SocketAddr, endpoints: Endpoints) -> Result<Server, ServeError> {
     let failed = |source| ServeError { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    tokio::spawn(async move {
+    let serving = tokio::spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors: others need the time to give some back.
@@ -67,7 +89,7 @@ pub async fn serve(address: SocketAddr, endpoints: Endpoints) -> Result<SocketAd
             });
         }
     });
-    Ok(bound)
+    Ok(Server { address: bound, task: serving.abort_handle() })
 }
 
 fn answer(request: &Request<Incoming>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
@@ -76,10 +98,12 @@ fn answer(request: &Request<Incoming>, endpoints: &Endpoints) -> Response<Full<B
         "/liveness" => endpoints.health.as_ref().map(|h| state(h, h.live())),
         "/readiness" => endpoints.health.as_ref().map(|h| state(h, h.ready())),
         "/status" => endpoints.status.as_ref().map(|status| json(StatusCode::OK, &status())),
+        "/config" => endpoints.config.as_ref().map(|config| json(StatusCode::OK, &config())),
         _ => None,
     };
     found.unwrap_or_else(|| {
-        let what = serde_json::json!({"error": "want /metrics, /liveness, /readiness or /status"});
+        let what = "want /metrics, /liveness, /readiness, /status or /config";
+        let what = serde_json::json!({ "error": what });
         json(StatusCode::NOT_FOUND, &what)
     })
 }

@@ -29,8 +29,10 @@ async fn health_and_metrics_over_http() {
         metrics: Some(Arc::new(registry)),
         health: Some(health),
         status: Some(Arc::new(|| serde_json::json!({"inSync": true}))),
+        config: Some(Arc::new(|| serde_json::json!({"problems": []}))),
     };
-    let address = serve("127.0.0.1:0".parse().unwrap(), endpoints).await.unwrap();
+    let server = serve("127.0.0.1:0".parse().unwrap(), endpoints).await.unwrap();
+    let address = server.address();
     reporter.report(Report::waiting("first list"));
     assert!(get(address, "/liveness").await.starts_with("HTTP/1.1 204"));
     let unready = get(address, "/readiness").await;
@@ -39,5 +41,9 @@ async fn health_and_metrics_over_http() {
     assert!(get(address, "/readiness").await.starts_with("HTTP/1.1 204"));
     assert!(get(address, "/metrics").await.contains("felix_active_local_endpoints 3"));
     assert!(get(address, "/status").await.contains(r#"{"inSync":true}"#));
+    assert!(get(address, "/config").await.contains(r#"{"problems":[]}"#));
     assert!(get(address, "/other").await.starts_with("HTTP/1.1 404"));
+    drop(server);
+    tokio::task::yield_now().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it listens no more");
 }
