@@ -1,6 +1,7 @@
 //! The process: arguments, wiring, stopping.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,40 +11,48 @@ use clap::Parser;
 use datastore::{Addresses, Datastore};
 use model::NodeName;
 use syncer::Interests;
-use telemetry::{Aspects, Endpoints, Health, Registry, Report, StatusFn};
+use telemetry::{Aspects, DocumentFn, Endpoints, Health, Logs, Registry, Report};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::drivers;
 use crate::engine::Engine;
-use crate::felix;
+use crate::felix::{self, Configuration};
 use crate::inbox::Inbox;
 use crate::kernel;
 use crate::pods::Pods;
+use crate::serve;
 use crate::server::{self, Cni, Parts};
 use crate::settings::Settings;
 use crate::startup;
 use crate::status::Shared;
 
 /// The node agent: programs the kernel of this node as the cluster says. All settings come from
-/// the environment: NODENAME, KUBECONFIG, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, CALICO_CUT_FLOWS
+/// the environment (NODENAME, KUBECONFIG, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, CALICO_CUT_FLOWS
 /// (auto, on, off: whether established flows end that policy denies now), and CALICO_RUN_DIR
-/// and CALICO_LIB_DIR for the folders of sockets and files.
+/// and CALICO_LIB_DIR for the folders of sockets and files), from a configuration file, and from
+/// the FelixConfigurations of the cluster, in falling priority.
 #[derive(Debug, Parser)]
 #[command(name = "calico-node", version)]
-struct Arguments {}
+struct Arguments {
+    /// Settings beside those of the environment and the cluster: lines of Name = value.
+    #[arg(long, short, default_value = "/etc/calico/felix.cfg")]
+    config_file: PathBuf,
+}
 
 /// Runs until told to stop by SIGTERM or SIGINT (exit code 0), until it fails (1), or until its
 /// configuration changes (129: start it again). What it programmed stays in force. The first
 /// argument is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = Arguments::try_parse_from(args);
-    if let Err(e) = parsed {
-        let code = if e.use_stderr() { 2 } else { 0 };
-        let _ = e.print();
-        return ExitCode::from(code);
-    }
-    match start() {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            let code = if e.use_stderr() { 2 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    match start(&arguments) {
         Ok(End::Told) => ExitCode::SUCCESS,
         Ok(End::Reconfigured) => ExitCode::from(RECONFIGURED),
         Err(error) => {
@@ -67,22 +76,22 @@ enum End {
     Reconfigured,
 }
 
-fn start() -> Result<End> {
+fn start(arguments: &Arguments) -> Result<End> {
     crate::memory::frugal();
-    let settings = Settings::from_environment()?;
-    telemetry::init_logs(&settings.log).context("logging")?;
+    let settings = Settings::read(&arguments.config_file)?;
+    let logs = telemetry::init_logs(&settings.log).context("logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)
         .thread_name("agent")
         .enable_all()
         .build()?;
-    let done = runtime.block_on(agent(Arc::new(settings)));
+    let done = runtime.block_on(agent(Arc::new(settings), logs));
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
-async fn agent(settings: Arc<Settings>) -> Result<End> {
+async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "starting");
     let health = Health::default();
     let both = Aspects { live: true, ready: true };
@@ -99,14 +108,16 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
 
-    serve_health(&settings, &health, &shared).await?;
-    let (felix, cut_flows) = felix::load(&settings, &datastore).await;
+    serve_status(&settings, &health, &shared)?;
+    let configured = load(&settings, &datastore, (&health, &shared)).await?;
+    configured.log(&logs);
+    shared.configured(&configured);
     let node = NodeName::from(settings.node.as_str());
-    let mut config = felix.config.clone();
+    let mut config = configured.felix.config.clone();
     config.interface_prefixes = kernel::prefixes(config.interface_prefixes).await?;
     let dataplane = {
         let parts = (&inbox, &shared, &mut registry);
-        drivers::open(&settings.node, (&config, cut_flows), parts)?
+        drivers::open(&settings.node, (&config, configured.cut_flows), parts)?
     };
     let tables = dataplane.policies().events()?;
     let again = dataplane.policies().again();
@@ -114,7 +125,8 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
     let engine = std::thread::Builder::new().name("dataplane".into()).spawn(|| engine.run())?;
     drivers::watch_kernel(inbox.clone(), tables)?;
 
-    serve_metrics(&settings, registry).await?;
+    let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
+    serve::spawn("metrics", config.metrics.as_ref(), endpoints);
     let parts = Parts {
         datastore: datastore.clone(),
         addresses: addresses.clone(),
@@ -134,7 +146,7 @@ async fn agent(settings: Arc<Settings>) -> Result<End> {
     tokio::spawn(cni.work_off());
     tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
     let changed =
-        felix::changed(settings.clone(), datastore.clone(), pods.clone(), (felix, cut_flows));
+        felix::changed(settings.clone(), datastore.clone(), pods.clone(), logs, configured);
     tokio::spawn(startup::run(settings, datastore, addresses, pods, started));
 
     let end = tokio::select! {
@@ -161,26 +173,40 @@ async fn wait_for_the_end(engine: &std::thread::JoinHandle<()>) -> Result<()> {
     }
 }
 
-async fn serve_metrics(settings: &Settings, registry: Registry) -> Result<()> {
-    if let Some(address) = settings.metrics {
-        let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
-        telemetry::serve(address, endpoints).await?;
+/// The configuration; health is served as it says. As long as the datastore has not answered, the
+/// environment and the file say where: who asks whether the agent lives must get an answer.
+async fn load(
+    settings: &Settings,
+    datastore: &Datastore,
+    (health, shared): (&Health, &Arc<Shared>),
+) -> Result<Configuration> {
+    let early = felix::local(settings).health;
+    let endpoints = || {
+        let (config, status) = (shared.clone(), status(health, shared));
+        Endpoints {
+            health: Some(health.clone()),
+            status: Some(status),
+            config: Some(Arc::new(move || config.configuration())),
+            metrics: None,
+        }
+    };
+    let serving = serve::spawn("health", early.as_ref(), endpoints());
+    let configured = felix::load(settings, datastore).await?;
+    if configured.felix.config.health != early {
+        serving.stop();
+        serve::spawn("health", configured.felix.config.health.as_ref(), endpoints());
     }
-    Ok(())
+    Ok(configured)
 }
 
-/// Health and status over HTTP; the status also over `status.sock` in the run folder: who connects
-/// reads one JSON document.
-async fn serve_health(settings: &Settings, health: &Health, shared: &Arc<Shared>) -> Result<()> {
-    let status: StatusFn = {
-        let (shared, health) = (shared.clone(), health.clone());
-        Arc::new(move || shared.document(&health))
-    };
-    if let Some(address) = settings.health {
-        let endpoints =
-            Endpoints { health: Some(health.clone()), status: Some(status.clone()), metrics: None };
-        telemetry::serve(address, endpoints).await?;
-    }
+fn status(health: &Health, shared: &Arc<Shared>) -> DocumentFn {
+    let (shared, health) = (shared.clone(), health.clone());
+    Arc::new(move || shared.document(&health))
+}
+
+/// The status document over `status.sock` in the run folder: who connects reads it.
+fn serve_status(settings: &Settings, health: &Health, shared: &Arc<Shared>) -> Result<()> {
+    let status = status(health, shared);
     let listener = server::bind(&settings.run_dir.join("status.sock"))?;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {

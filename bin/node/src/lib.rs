@@ -36,6 +36,7 @@ mod pods;
 mod policies;
 mod recover;
 mod release;
+mod serve;
 mod server;
 mod settings;
 mod startup;

@@ -38,7 +38,7 @@ pub(crate) struct Pods {
     node: String,
     tables: Mutex<Tables>,
     inbox: Arc<Inbox>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Counts changes of pods, for those who wait for one.
     pub(crate) changed: watch::Sender<u64>,
     /// True once every kind was listed.

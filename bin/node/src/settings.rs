@@ -1,8 +1,8 @@
 //! The agent's settings, from the environment.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use model::IpVersion;
@@ -40,14 +40,15 @@ pub(crate) struct Settings {
     pub(crate) run_dir: PathBuf,
     /// For other processes: `nodename`.
     pub(crate) lib_dir: PathBuf,
+    /// Until the configuration of the cluster is known.
     pub(crate) log: LogConfig,
     pub(crate) addresses: BTreeMap<IpVersion, Address>,
     pub(crate) default_pools: Vec<DefaultPool>,
-    pub(crate) health: Option<SocketAddr>,
-    pub(crate) metrics: Option<SocketAddr>,
     /// For pods, where the environment gives one.
     pub(crate) pod_mtu: Option<u32>,
     pub(crate) cluster_type: String,
+    /// The text of the configuration file; empty where there is none.
+    pub(crate) felix_file: String,
     /// Whether established flows are cut that policy denies now; as written.
     pub(crate) cut_flows: Option<String>,
 }
@@ -56,9 +57,14 @@ pub(crate) struct Settings {
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Settings {
-    /// Of this process.
-    pub(crate) fn from_environment() -> Result<Self> {
-        Self::parse(&|name| std::env::var(name).ok().map(|v| v.trim().to_owned()))
+    /// Of this process. The configuration file need not be there.
+    pub(crate) fn read(felix_file: &Path) -> Result<Self> {
+        let mut it = Self::parse(&|name| std::env::var(name).ok().map(|v| v.trim().to_owned()))?;
+        it.felix_file = match std::fs::read_to_string(felix_file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            other => other.with_context(|| format!("reading {}", felix_file.display()))?,
+        };
+        Ok(it)
     }
 
     pub(crate) fn parse(lookup: Lookup<'_>) -> Result<Self> {
@@ -79,20 +85,9 @@ impl Settings {
             },
             addresses: addresses.into_iter().map(|(v, name)| (v, address(&get, name))).collect(),
             default_pools: default_pools(&get)?,
-            health: listen(
-                &get,
-                ("FELIX_HEALTHENABLED", true),
-                ("FELIX_HEALTHHOST", "127.0.0.1"),
-                ("FELIX_HEALTHPORT", 9099),
-            )?,
-            metrics: listen(
-                &get,
-                ("FELIX_PROMETHEUSMETRICSENABLED", false),
-                ("FELIX_PROMETHEUSMETRICSHOST", "0.0.0.0"),
-                ("FELIX_PROMETHEUSMETRICSPORT", 9091),
-            )?,
             pod_mtu: number(&get, "CNI_MTU")?.filter(|m| *m > 0),
             cluster_type: get("CLUSTER_TYPE").unwrap_or_else(|| "k8s".into()),
+            felix_file: String::new(),
             cut_flows: get("CALICO_CUT_FLOWS"),
             run_dir,
             lib_dir,
@@ -179,25 +174,6 @@ fn number(get: &Get<'_>, name: &str) -> Result<Option<u32>> {
     get(name).map(parse).transpose()
 }
 
-fn listen(
-    get: &Get<'_>,
-    (enabled, by_default): (&str, bool),
-    (host, default_host): (&str, &str),
-    (port, default_port): (&str, u32),
-) -> Result<Option<SocketAddr>> {
-    if !flag(get, enabled, by_default)? {
-        return Ok(None);
-    }
-    let text = get(host).unwrap_or_else(|| default_host.to_owned());
-    let text = if text == "localhost" { "127.0.0.1".to_owned() } else { text };
-    let address: IpAddr =
-        text.parse().with_context(|| format!("{host} is {text:?}, want an address"))?;
-    let number = number(get, port)?.unwrap_or(default_port);
-    let number =
-        u16::try_from(number).with_context(|| format!("{port} is {number}, want a port"))?;
-    Ok(Some(SocketAddr::new(address, number)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,8 +189,6 @@ mod tests {
         assert_eq!(it.node, "node-a");
         assert_eq!(it.addresses[&IpVersion::V4], Address::Detect("first-found".into()));
         assert_eq!(it.addresses[&IpVersion::V6], Address::None);
-        assert_eq!(it.health, Some("127.0.0.1:9099".parse().unwrap()));
-        assert_eq!(it.metrics, None);
         assert_eq!(it.default_pools.len(), 1);
         assert_eq!((&*it.default_pools[0].ipip, it.default_pools[0].block_size), ("Always", 26));
     }
@@ -227,8 +201,6 @@ mod tests {
             ("IP6", "autodetect"),
             ("CALICO_IPV4POOL_VXLAN", "Always"),
             ("CALICO_IPV6POOL_CIDR", "fd00::/64"),
-            ("FELIX_PROMETHEUSMETRICSENABLED", "true"),
-            ("FELIX_PROMETHEUSMETRICSPORT", "9191"),
         ])
         .unwrap();
         assert_eq!(it.addresses[&IpVersion::V4], Address::Given("10.0.0.1/24".into()));
@@ -237,7 +209,6 @@ mod tests {
             (&*it.default_pools[1].ipip, it.default_pools[1].nat_outgoing),
             ("Never", false)
         );
-        assert_eq!(it.metrics.unwrap().port(), 9191);
         assert!(
             parse(&[("NODENAME", "a"), ("NO_DEFAULT_POOLS", "true")])
                 .unwrap()
@@ -249,8 +220,7 @@ mod tests {
     #[test]
     fn nonsense_is_named() {
         for (name, value) in [
-            ("FELIX_HEALTHPORT", "x"),
-            ("FELIX_HEALTHPORT", "70000"),
+            ("CNI_MTU", "x"),
             ("CALICO_IPV4POOL_VXLAN", "perhaps"),
             ("NO_DEFAULT_POOLS", "perhaps"),
         ] {

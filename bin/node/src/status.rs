@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use syncer::SyncState;
 use telemetry::{Health, Registry};
 
+use crate::felix::Configuration;
+
 /// So many cut flows are told in the status document; the log has them all.
 const LAST_CUTS: usize = 20;
 
@@ -76,6 +78,7 @@ struct Facts {
     generation: u64,
     /// The last flows that were cut, in words, and how many there were.
     cut: (VecDeque<String>, u64),
+    configuration: Value,
 }
 
 /// See the module. Shared by all parts.
@@ -168,6 +171,16 @@ impl Shared {
             facts.misread.insert(object.to_owned(), reasons.to_vec());
         }
         self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
+    }
+
+    /// What the agent runs with.
+    pub(crate) fn configured(&self, configuration: &Configuration) {
+        self.facts().configuration = configuration.document();
+    }
+
+    /// The document of `calicoctl node config`; null until the configuration is known.
+    pub(crate) fn configuration(&self) -> Value {
+        self.facts().configuration.clone()
     }
 
     /// The status document: `calicoctl node status`.

@@ -8,7 +8,8 @@
     reason = "a test, though it brings its own main function"
 )]
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -23,12 +24,13 @@ const NODES: Resource = Resource::core("nodes", "Node");
 const PODS: Resource = Resource::core("pods", "Pod");
 const BLOCKS: Resource = Resource::calico("ipamblocks", "IPAMBlock");
 const POLICIES: Resource = Resource::calico("globalnetworkpolicies", "GlobalNetworkPolicy");
+const FELIX: Resource = Resource::calico("felixconfigurations", "FelixConfiguration");
 const NAMES: [&str; 2] = ["node-a", "node-b"];
 const PORT: u16 = 8080;
 
 fn main() -> ExitCode {
     if std::env::var_os("CALICO_AGENT").is_some() {
-        return node::run(std::env::args_os().take(1));
+        return node::run(std::env::args_os());
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut cluster = runtime.block_on(Cluster::start());
@@ -103,6 +105,8 @@ impl Cluster {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log"));
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
+            .arg("--config-file")
+            .arg(dir.join("felix.cfg"))
             .env("CALICO_AGENT", "1")
             .env("NODENAME", NAMES[node])
             .env("KUBECONFIG", &self.kubeconfig)
@@ -122,6 +126,48 @@ impl Cluster {
         let mut agent = self.agents[node].take().unwrap();
         agent.kill().unwrap();
         agent.wait().unwrap();
+    }
+
+    /// Until the agent ends by itself; its exit code.
+    async fn agent_ends(&mut self, node: usize) -> i32 {
+        let until = Instant::now() + Duration::from_secs(30);
+        let mut agent = self.agents[node].take().unwrap();
+        loop {
+            if let Some(status) = agent.try_wait().unwrap() {
+                return status.code().unwrap();
+            }
+            assert!(Instant::now() < until, "the agent goes on\n{}", self.log(node));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the agent answers to a request on one of its ports; empty if it does not listen there.
+    fn http(&self, node: usize, (host, port): (&str, u16), path: &str) -> String {
+        let at = SocketAddr::new(host.parse().unwrap(), port);
+        self.topology.nodes[node].netns.run(|| {
+            let Ok(mut stream) = TcpStream::connect(at) else { return String::new() };
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+        })
+    }
+
+    /// Gives the FelixConfiguration of all nodes this spec.
+    async fn felix(&self, spec: Value) {
+        let mut object: Value = self.api.get(&FELIX, None, "default").await.unwrap().unwrap();
+        object["spec"] = spec;
+        self.api.replace::<Value>(&FELIX, None, "default", &object).await.unwrap();
+    }
+
+    /// Value and source of a parameter that the agent runs with.
+    fn parameter(&self, node: usize, name: &str) -> (String, String) {
+        let document = self.http(node, ("127.0.0.1", 9099), "/config");
+        let document: Value = serde_json::from_str(&document).unwrap_or_default();
+        let rows = document["parameters"].as_array().cloned().unwrap_or_default();
+        let row = rows.iter().find(|row| row["name"] == name).cloned().unwrap_or_default();
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        (text("value"), text("source"))
     }
 
     fn log(&self, node: usize) -> String {
@@ -284,6 +330,51 @@ async fn others_take_the_address(cluster: &Cluster, from: &Pod) {
     cluster.call("DEL", &before, &before_uid).unwrap();
 }
 
+/// What changes at once, what takes a new start, and what is not taken; where each came from.
+async fn configuration_changes(cluster: &mut Cluster, (pod, uid): (&Pod, &str)) {
+    let resource = "FelixConfiguration default".to_owned();
+    let level = |cluster: &Cluster| cluster.parameter(0, "LogSeverityScreen");
+    assert_eq!(level(cluster), ("Info".into(), "built in".into()), "{}", cluster.log(0));
+    cluster.felix(json!({"logSeverityScreen": "Debug"})).await;
+    let heard = async || level(cluster) == ("Debug".into(), resource.clone());
+    until("the level changes at once", cluster, heard).await;
+    cluster.call("STATUS", pod, uid).unwrap();
+    let logged = async || cluster.log(0).contains("DEBUG node::server: CNI STATUS");
+    until("debug lines are logged", cluster, logged).await;
+
+    let spec = json!({
+        "logSeverityScreen": "Info", "prometheusMetricsEnabled": true,
+        "prometheusMetricsPort": 9191, "healthPort": 9199,
+    });
+    cluster.felix(spec).await;
+    for node in 0..2 {
+        assert_eq!(cluster.agent_ends(node).await, 129, "it asks to be started again");
+        cluster.run_agent(node);
+    }
+    for at in [("127.0.0.1", 9191), ("::1", 9191)] {
+        let served =
+            async || cluster.http(0, at, "/metrics").contains("felix_active_local_endpoints");
+        until("metrics are served", cluster, served).await;
+    }
+    let moved = async || cluster.http(0, ("127.0.0.1", 9199), "/config").contains("9199");
+    until("health is served elsewhere", cluster, moved).await;
+    assert_eq!(cluster.http(0, ("127.0.0.1", 9099), "/config"), "", "and no longer there");
+
+    // A value that must not be wrong: the file is read before the resources.
+    cluster.kill_agent(1);
+    let file = cluster.run_dir(1).join("felix.cfg");
+    std::fs::write(&file, "[global]\nDefaultEndpointToHostAction = perhaps\n").unwrap();
+    cluster.run_agent(1);
+    assert_eq!(cluster.agent_ends(1).await, 1);
+    let said =
+        "DefaultEndpointToHostAction (from: file) must not be wrong: \"perhaps\" is not one of";
+    assert!(cluster.log(1).contains(said), "{}", cluster.log(1));
+    std::fs::write(&file, "HealthPort = 9299\n").unwrap();
+    cluster.run_agent(1);
+    let by_file = async || cluster.http(1, ("127.0.0.1", 9299), "/config").contains("9299");
+    until("the file wins", cluster, by_file).await;
+}
+
 async fn story(cluster: &mut Cluster) {
     let (mut x, x_uid) = cluster.pod("x", 0, "x").await;
     let (mut y, y_uid) = cluster.pod("y", 1, "y").await;
@@ -345,6 +436,10 @@ async fn story(cluster: &mut Cluster) {
     let (name, node, container) = (successor.name, successor.node, "c-w".to_owned());
     let late = Pod { name, node, container, netns: Netns::new(), addresses: Vec::new() };
     cluster.call("DEL", &late, &w_uid).unwrap();
+    until("x reaches the successor", cluster, async || replies(&x, &successor) == [true, true])
+        .await;
+
+    configuration_changes(cluster, (&x, &x_uid)).await;
     until("x reaches the successor", cluster, async || replies(&x, &successor) == [true, true])
         .await;
 

@@ -14,10 +14,12 @@
 //!
 //! Start reading at [`resolve`].
 
+mod describe;
 mod parse;
 mod sources;
 mod typed;
 
+pub use describe::{environment, find, similar, values};
 pub use parse::{ProtoPort, Setting, parse};
 pub use sources::{Problem, Resolved, Source, Sources, resolve};
-pub use typed::{Config, DenyAction, HostAction, LogLevel, NatExclusions, RateLimit};
+pub use typed::{Config, DenyAction, HostAction, Listen, LogLevel, NatExclusions, RateLimit};

@@ -38,8 +38,10 @@ pub enum Setting {
     Texts(Vec<String>),
     /// Prefixes.
     Nets(Vec<IpNet>),
-    /// Ranges of ports, tables.
+    /// Ranges of ports, both ends included.
     Ranges(Vec<(u32, u32)>),
+    /// Ranges of routing tables, both ends included.
+    Tables(Vec<(u32, u32)>),
     /// Ports with protocols.
     Ports(Vec<ProtoPort>),
     /// Text by key.
@@ -81,7 +83,7 @@ pub fn parse(kind: Kind, text: &str) -> Result<Setting, String> {
             list(text).map(proto_port).collect::<Result<_, _>>().map(Setting::Ports)
         }
         Kind::TableRange | Kind::TableRanges => {
-            list(text).map(table_range).collect::<Result<_, _>>().map(Setting::Ranges)
+            list(text).map(table_range).collect::<Result<_, _>>().map(Setting::Tables)
         }
         Kind::KeyValues | Kind::Map | Kind::Timeouts | Kind::ConntrackTimeouts => {
             list(text).map(pair).collect::<Result<_, _>>().map(Setting::Pairs)

@@ -342,6 +342,6 @@ mod tests {
         assert_eq!(inbound[0].net, Some("fd00::/8".parse().unwrap()));
         assert_eq!(inbound[1].port, 80);
         assert!(resolved.config.failsafe_outbound.is_empty());
-        assert_eq!(resolved.values["RouteTableRanges"].0, Setting::Ranges(vec![(10, 20)]));
+        assert_eq!(resolved.values["RouteTableRanges"].0, Setting::Tables(vec![(10, 20)]));
     }
 }

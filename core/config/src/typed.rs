@@ -53,6 +53,15 @@ pub enum NatExclusions {
     PoolsAndHosts,
 }
 
+/// A server of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// A name or an address; every address if empty.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
 /// So many in a time, and how many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -75,16 +84,15 @@ pub struct Config {
     pub datastore_type: String,
     /// LogSeverityScreen.
     pub log_level: LogLevel,
-    /// LogFilePath; none for no file.
-    pub log_file: Option<String>,
     /// LogPrefix: of kernel log lines.
     pub log_prefix: String,
     /// LogActionRateLimit and LogActionRateLimitBurst.
     pub log_rate: Option<RateLimit>,
-    /// HealthEnabled, HealthHost, HealthPort.
-    pub health: Option<(String, u16)>,
+    /// HealthEnabled, HealthHost, HealthPort. On where nothing says whether: an agent is started by those
+    /// who ask for its health, and upstream's manifests set it, too.
+    pub health: Option<Listen>,
     /// PrometheusMetricsEnabled, PrometheusMetricsHost, PrometheusMetricsPort.
-    pub metrics: Option<(String, u16)>,
+    pub metrics: Option<Listen>,
     /// VXLANEnabled; none to learn it from the pools.
     pub vxlan_enabled: Option<bool>,
     /// VXLANPort.
@@ -154,6 +162,9 @@ impl Reader<'_> {
     fn get(&self, name: &str) -> &Setting {
         self.0.get(name).map_or(&Setting::None, |(value, _)| value)
     }
+    fn given(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|(_, from)| *from != Source::BuiltIn)
+    }
     fn flag(&self, name: &str) -> bool {
         matches!(self.get(name), Setting::Bool(true))
     }
@@ -181,10 +192,12 @@ impl Reader<'_> {
             _ => Vec::new(),
         }
     }
-    fn listen(&self, prefix: &str) -> Option<(String, u16)> {
+    fn listen(&self, prefix: &str, by_default: bool) -> Option<Listen> {
+        let enabled = format!("{prefix}Enabled");
+        let on = if self.given(&enabled) { self.flag(&enabled) } else { by_default };
         let host = self.text(&format!("{prefix}Host")).unwrap_or_default();
         let port = self.int(&format!("{prefix}Port")) as u16;
-        self.flag(&format!("{prefix}Enabled")).then_some((host, port))
+        on.then_some(Listen { host, port })
     }
 }
 
@@ -199,7 +212,6 @@ impl Config {
             ipv6: read.flag("Ipv6Support"),
             datastore_type: read.text("DatastoreType").unwrap_or_default(),
             log_level: log_level(&read),
-            log_file: read.text("LogFilePath"),
             log_prefix: read.text("LogPrefix").unwrap_or_default(),
             log_rate: match read.get("LogActionRateLimit") {
                 Setting::Rate(count, per) => Some(RateLimit {
@@ -209,8 +221,8 @@ impl Config {
                 }),
                 _ => None,
             },
-            health: read.listen("Health"),
-            metrics: read.listen("PrometheusMetrics"),
+            health: read.listen("Health", true),
+            metrics: read.listen("PrometheusMetrics", false),
             vxlan_enabled: match read.get("VXLANEnabled") {
                 Setting::Bool(on) => Some(*on),
                 _ => None,
@@ -272,8 +284,8 @@ fn log_level(read: &Reader<'_>) -> LogLevel {
 }
 
 fn deny_action(read: &Reader<'_>) -> DenyAction {
-    let given = |name: &str| read.0.get(name).is_some_and(|(_, from)| *from != Source::BuiltIn);
-    let name = if given("NftablesFilterDenyAction") || !given("IptablesFilterDenyAction") {
+    let name = if read.given("NftablesFilterDenyAction") || !read.given("IptablesFilterDenyAction")
+    {
         "NftablesFilterDenyAction"
     } else {
         "IptablesFilterDenyAction"
