@@ -50,6 +50,11 @@ pub(crate) enum Verb {
     Validate(ValidateArgs),
     /// Shows what objects of Kubernetes become: policies, pods, namespaces, service accounts.
     Convert(ConvertArgs),
+    /// The agent's configuration.
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
     /// Address management.
     Ipam {
         #[command(subcommand)]
@@ -299,6 +304,24 @@ pub(crate) enum ConvertOutput {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Says what a parameter does, what may be written, its default, and where it is set; or lists all.
+    Explain(ConfigExplainArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  calicoctl config explain\n  calicoctl config explain vxlanPort\n  calicoctl config explain FELIX_LOGSEVERITYSCREEN"
+)]
+pub(crate) struct ConfigExplainArgs {
+    /// Its name, its field in FelixConfiguration, or its environment variable, in any case.
+    pub(crate) name: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum IpamVerb {
     /// Shows pools, blocks and addresses.
     Show(IpamShowArgs),
@@ -324,16 +347,42 @@ pub(crate) struct IpamShowArgs {
 pub(crate) enum NodeVerb {
     /// Shows how the agent of this node is doing.
     Status(NodeStatusArgs),
+    /// Shows the settings that the agent of this node runs with, and where each comes from.
+    Config(NodeConfigArgs),
 }
 
+/// Where the agent of this node is asked.
 #[derive(Debug, Args)]
-pub(crate) struct NodeStatusArgs {
+pub(crate) struct AgentArgs {
     /// Host of the agent's health server.
     #[arg(long, env = "FELIX_HEALTHHOST", default_value = "127.0.0.1")]
     pub(crate) host: String,
     /// Port of the agent's health server.
     #[arg(long, env = "FELIX_HEALTHPORT", default_value_t = 9099)]
     pub(crate) port: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeStatusArgs {
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  calicoctl node config --given\n  calicoctl node config vxlanPort -o json"
+)]
+pub(crate) struct NodeConfigArgs {
+    /// Only this one: its name, its field in FelixConfiguration, or its environment variable, in any case.
+    pub(crate) name: Option<String>,
+    /// Only those that are not as built in.
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) given: bool,
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: ResultOutput,

@@ -23,6 +23,7 @@ mod get;
 mod ipam;
 mod live;
 mod node;
+mod parameters;
 mod print;
 mod selectors;
 mod version;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use args::{Cli, IpamVerb, NodeVerb, PolicyVerb, Verb};
+use args::{Cli, ConfigVerb, IpamVerb, NodeVerb, PolicyVerb, Verb};
 
 /// What a verb says about how it went, beside its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +97,10 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Verb::Replace(args) => apply::write(&access, apply::Mode::Replace, &args),
         Verb::Delete(args) => apply::delete(&access, &args),
         Verb::Get(args) => get::get(&access, &args),
+        Verb::Config { verb: ConfigVerb::Explain(args) } => parameters::explain(&args),
         Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
         Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
+        Verb::Node { verb: NodeVerb::Config(args) } => node::config(&args),
         Verb::Why(args) => explain::why(&access, &args),
         Verb::Policy { verb: PolicyVerb::Eval(args) } => explain::eval(&access, &args),
         Verb::Policy { verb: PolicyVerb::Matrix(args) } => explain::matrix(&access, &args),

@@ -1,4 +1,4 @@
-//! `node status`: asks the agent of this node.
+//! `node status`, `node config`: asks the agent of this node.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -8,15 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::Outcome;
-use crate::args::{NodeStatusArgs, ResultOutput};
+use crate::args::{AgentArgs, NodeConfigArgs, NodeStatusArgs, ResultOutput};
+use crate::parameters;
 use crate::print::{Out, Table, cell, complain};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn status(args: &NodeStatusArgs) -> Result<Outcome> {
-    let status = fetch(&args.host, args.port).with_context(|| {
-        format!("no agent answers on {}:{} (is calico-node running here? In a sandbox: `calico sandbox exec node:NAME -- calicoctl node status`)", args.host, args.port)
-    })?;
+    let status = ask(&args.agent, "status")?;
     let mut out = Out::new();
     if args.output == ResultOutput::Json {
         out.line(&status.to_string())?;
@@ -28,14 +27,55 @@ pub(crate) fn status(args: &NodeStatusArgs) -> Result<Outcome> {
     Ok(if well { Outcome::Done } else { Outcome::Failed })
 }
 
-fn fetch(host: &str, port: u16) -> Result<Value> {
+pub(crate) fn config(args: &NodeConfigArgs) -> Result<Outcome> {
+    let wanted = args.name.as_deref().map(parameters::known).transpose()?;
+    let document = ask(&args.agent, "config")?;
+    let Some(rows) = document["parameters"].as_array() else {
+        bail!("the agent does not know its configuration yet: it waits for the datastore");
+    };
+    let shown = |row: &&Value| match wanted {
+        Some(wanted) => row["name"] == wanted.name,
+        None => !args.given || row["given"] == true,
+    };
+    let mut out = Out::new();
+    let mut table = Table::new(["NAME", "VALUE", "SOURCE"]);
+    for row in rows.iter().filter(shown) {
+        let of = |path| cell(row, path);
+        match args.output {
+            ResultOutput::Json => out.line(&row.to_string())?,
+            ResultOutput::Text => table.row([of(".name"), of(".value"), of(".source")]),
+        }
+    }
+    if args.output == ResultOutput::Text {
+        out.table(&table)?;
+    }
+    out.finish()?;
+    for problem in document["problems"].as_array().into_iter().flatten() {
+        let of = |path| cell(problem, path);
+        complain(&format!(
+            "left out: {} (from: {}): {}",
+            of(".name"),
+            of(".source"),
+            of(".message")
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+fn ask(AgentArgs { host, port }: &AgentArgs, what: &str) -> Result<Value> {
+    fetch(host, *port, what).with_context(|| {
+        format!("no agent answers on {host}:{port} (is calico-node running here? In a sandbox: `calico sandbox exec node:NAME -- calicoctl node {what}`)")
+    })
+}
+
+fn fetch(host: &str, port: u16, what: &str) -> Result<Value> {
     let address = (host, port).to_socket_addrs()?.next().context("no such host")?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // In one piece: an agent may answer and close as soon as it has read enough.
     let request =
-        format!("GET /status HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
+        format!("GET /{what} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(64 << 20).read_to_string(&mut answer)?;
