@@ -2,13 +2,14 @@
 //! many watchers. The server is a process; so are its clients, all in this one.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use apiserver::storage::{Expect, Storage as _, Write};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -121,10 +122,50 @@ async fn writes() {
         rates.push(rate);
         disk.push(alone);
     }
+    let (mut inside, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let alone = fsync_rate(server.folder.path());
+        let rate = without_wire(server.folder.path()).await;
+        inside.push(rate / alone);
+        plain.push(rate);
+    }
+    let what = format!("durable writes, {CLIENTS} tasks, no network, against one fsync's rate");
+    report::numbers(&what, ">= 5x", inside, |v| format!("{v:.1}x"));
+    report::numbers("of that, writes a second", "none", plain, |v| format!("{v:.0}"));
     let what = format!("durable writes, {CLIENTS} clients, against one fsync's rate");
     report::numbers(&what, ">= 5x", ratios, |v| format!("{v:.1}x"));
     report::numbers("of that, writes a second", "none", rates, |v| format!("{v:.0}"));
     report::numbers("of that, fsyncs a second, one at a time", "none", disk, |v| format!("{v:.0}"));
+}
+
+/// How many writes a second the store takes by itself: what is left when requests cost nothing.
+async fn without_wire(dir: &Path) -> f64 {
+    let path = dir.join("alone.db");
+    let store = Arc::new(store::Store::open(&store::Options::new(&path)).unwrap());
+    let until = Instant::now() + ROUND;
+    let work = (0..CLIENTS).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut written = 0_u32;
+            while Instant::now() < until {
+                let name = format!("t{task}-{written}");
+                let value = json!({"metadata": {"name": name}, "data": {"k": "v"}});
+                let key = format!("core/configmaps/default/{name}").into();
+                let write = Write { key, expect: Expect::Absent, value: Some(value) };
+                store.commit(vec![write]).await.unwrap();
+                written += 1;
+            }
+            written
+        })
+    });
+    let (begun, mut written) = (Instant::now(), 0);
+    for task in work.collect::<Vec<_>>() {
+        written += task.await.unwrap();
+    }
+    let rate = f64::from(written) / begun.elapsed().as_secs_f64();
+    drop(store);
+    std::fs::remove_file(path).unwrap();
+    rate
 }
 
 async fn watchers() {
