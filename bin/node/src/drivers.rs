@@ -36,6 +36,7 @@ pub(crate) fn open(
     let routes = route::Driver::open().context("opening rtnetlink")?;
     routes.metrics().register(registry);
     let policies = Nft::open(settings, cut_flows, (inbox, shared, registry))?;
+    policies.metrics().register(registry);
     let dataplane = Dataplane::new(config, policies, Routes(routes), Flows(None));
     dataplane.metrics().register(registry);
     Ok(dataplane)

@@ -97,6 +97,11 @@ impl Nft {
         Ok(Self { rules, driver, again: Again::default(), cutting })
     }
 
+    /// What the driver counts.
+    pub(crate) fn metrics(&self) -> &nft::Metrics {
+        self.driver.metrics()
+    }
+
     pub(crate) fn again(&self) -> Again {
         self.again.clone()
     }

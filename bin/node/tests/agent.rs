@@ -260,8 +260,7 @@ async fn until(what: &str, cluster: &Cluster, good: impl AsyncFn() -> bool) {
     }
 }
 
-/// What others do to our tables is undone at once; the second time within a second, as soon as the
-/// tables may be read again, which is well before the loop's idle look.
+/// What others do to our tables is undone at once, however often they do it.
 async fn others_damage_the_tables(cluster: &Cluster) {
     let node = &cluster.topology.nodes[1].netns;
     let listing =
@@ -269,15 +268,16 @@ async fn others_damage_the_tables(cluster: &Cluster) {
     // A rule that was written again has another handle.
     let handles = || node.out("nft -s -a list chain ip calico to-pod");
     let wanted = listing();
-    let started = Instant::now();
     for round in 0..3 {
         let before = handles();
+        let started = Instant::now();
         node.sh("nft 'flush chain ip calico to-pod; flush chain ip6 calico to-pod'");
         let repaired = async || listing() == wanted && handles() != before;
         until("the tables are repaired", cluster, repaired).await;
         let took = started.elapsed();
         println!("damage {round} repaired after {took:?}");
-        assert!(took < Duration::from_secs(4), "{round}: {took:?}\n{}", cluster.log(1));
+        // Looking takes longer than the repair.
+        assert!(took < Duration::from_secs(1), "{round}: {took:?}\n{}", cluster.log(1));
     }
 }
 

@@ -12,13 +12,21 @@ use rules::{Changes, Rules};
 use crate::batch::{Batch, Object};
 use crate::decode::{Observed, elements};
 use crate::encode::{Header, RawElement, TABLE, family, raw_elements};
-use crate::monitor::{Drift, Monitor};
+use crate::metrics::Metrics;
+use crate::monitor::{Author, Drift, Monitor};
 use crate::plan::{ElementChange, Known, Plan, Refused, effective, fingerprint, whole};
 use crate::socket::{Refusal, Socket};
-use crate::wire::msg;
+use crate::wire::{Buffer, Message, msg};
 
-/// Our table is read back at most this often, whatever others do to it.
-const READ_BACK_EVERY: Duration = Duration::from_secs(1);
+/// Our table is read back and repaired at most this often, whatever others do to it.
+const READ_BACK_PAUSE: Duration = Duration::from_millis(25);
+/// And no longer than one part in so many of the time: large tables wait longer.
+const READ_BACK_SHARE: u32 = 20;
+/// Who changes our tables again and again is told of once in so long.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Times that tables are read anew because they change meanwhile; then what was read must do, and
+/// the events that are there by then lead to another look.
+const READINGS: u32 = 3;
 /// What the kernel refused is offered again this often, if nobody says otherwise.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 /// Times that a transaction is built again without the objects refused so far.
@@ -61,6 +69,8 @@ pub struct Report {
     pub refused: Vec<RefusedObject>,
     /// Call again after this time: a read-back or a retry is due then.
     pub again_in: Option<Duration>,
+    /// What others had done to our tables was undone; who they were, as far as the kernel says.
+    pub repaired: Option<Vec<Author>>,
 }
 
 /// Programs the tables `calico` of both families.
@@ -74,9 +84,17 @@ pub struct NftDriver {
     swept: bool,
     /// Families whose table of an earlier run stays as it is until the snapshot is complete.
     held: BTreeSet<IpVersion>,
-    last_read: Option<Instant>,
+    /// What was noted while the tables were read.
+    later: Drift,
+    /// When the drift that is still to be repaired was noticed.
+    noticed: Option<Instant>,
+    /// The tables are not read before.
+    next_read: Option<Instant>,
+    read_back_pause: Duration,
     retry_at: Option<Instant>,
     retry_every: Duration,
+    told: Option<Instant>,
+    metrics: Metrics,
 }
 
 /// One family's part of an apply.
@@ -98,10 +116,25 @@ impl NftDriver {
             drift: Drift::everything(),
             swept: false,
             held: BTreeSet::new(),
-            last_read: None,
+            later: Drift::default(),
+            noticed: None,
+            next_read: None,
+            read_back_pause: READ_BACK_PAUSE,
             retry_at: None,
             retry_every: RETRY_EVERY,
+            told: None,
+            metrics: Metrics::default(),
         })
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How long to wait at least between two looks at tables that others change; at first 25 ms.
+    pub fn read_back_pause(&mut self, pause: Duration) {
+        self.read_back_pause = pause;
     }
 
     /// How often the kernel is offered again what it refused; at first every 30 seconds.
@@ -117,6 +150,9 @@ impl NftDriver {
     /// Takes in what others did; true if they touched our table, so that an apply is due.
     pub fn drain_events(&mut self) -> Result<bool, NftError> {
         self.monitor.drain(&mut self.drift)?;
+        if !self.drift.is_empty() {
+            self.noticed.get_or_insert_with(Instant::now);
+        }
         Ok(!self.drift.is_empty())
     }
 
@@ -126,11 +162,11 @@ impl NftDriver {
     /// # Errors
     /// Nothing was changed then; the next apply reads the tables back and tries again.
     pub fn apply(&mut self, rules: &mut Rules, sync: Option<&InSync>) -> Result<Report, NftError> {
-        self.monitor.drain(&mut self.drift)?;
+        self.drain_events()?;
         let done = self.apply_once(rules, sync, Instant::now());
         if done.is_err() {
             self.drift = Drift::everything();
-            self.last_read = None;
+            self.next_read = None;
         }
         done
     }
@@ -143,14 +179,13 @@ impl NftDriver {
     ) -> Result<Report, NftError> {
         if sync.is_some() && !self.swept {
             self.drift = Drift::everything();
-            self.last_read = None;
+            self.next_read = None;
         }
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if retry {
             self.drift = Drift::everything();
         }
-        let next_read = self.last_read.map(|at| at + READ_BACK_EVERY);
-        let read = !self.drift.is_empty() && next_read.is_none_or(|at| at <= now);
+        let read = !self.drift.is_empty() && self.next_read.is_none_or(|at| at <= now);
         if read && retry {
             self.refused.clear();
             self.retry_at = None;
@@ -165,11 +200,13 @@ impl NftDriver {
                 parts.push(self.changed_part(version, rules, &changes));
             }
         }
-        if read {
-            self.last_read = Some(now);
-            self.drift = Drift::default();
+        let undone = self.swept && read && parts.iter().any(|p| !p.plan.is_empty());
+        let before = if read {
             self.swept |= sync.is_some();
-        }
+            std::mem::replace(&mut self.drift, std::mem::take(&mut self.later))
+        } else {
+            Drift::default()
+        };
         let changed = match self.write(rules, &mut parts) {
             Err(NftError::Needed { object, error }) if self.swept => {
                 tracing::warn!(object, %error, "refused: the whole table is written anew");
@@ -177,16 +214,38 @@ impl NftDriver {
             }
             other => other?,
         };
+        if read {
+            let pause = (now.elapsed() * READ_BACK_SHARE).max(self.read_back_pause);
+            self.next_read = Some(Instant::now() + pause);
+        }
+        let noticed = if read { self.noticed.take() } else { None };
+        let repaired = noticed.filter(|_| undone && before.is_by_others());
+        let repaired = repaired.map(|noticed| self.tell_repair(&before, noticed));
         let refused = self.report(rules);
         if !refused.is_empty() && self.retry_at.is_none() {
             self.retry_at = Some(now + self.retry_every);
         }
-        let due = if self.drift.is_empty() { None } else { next_read };
+        let due = if self.drift.is_empty() { None } else { self.next_read };
         // One that is overdue waits for the read-back.
         let retry_at = self.retry_at.filter(|at| *at > now);
         let again = due.into_iter().chain(retry_at).min();
         let again_in = again.map(|at| at.saturating_duration_since(now));
-        Ok(Report { changed, refused, again_in })
+        Ok(Report { changed, refused, again_in, repaired })
+    }
+
+    /// Counts, and tells who it was, but not more often than anybody wants to read.
+    fn tell_repair(&mut self, drift: &Drift, noticed: Instant) -> Vec<Author> {
+        self.metrics.repairs.inc();
+        self.metrics.repair_seconds.observe(noticed.elapsed().as_secs_f64());
+        let authors: Vec<Author> = drift.authors().cloned().collect();
+        if self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            let by: Vec<_> = authors.iter().map(|a| format!("{} ({})", a.process, a.pid)).collect();
+            let (by, repairs) = (by.join(", "), self.metrics.repairs.get());
+            let took = noticed.elapsed();
+            tracing::warn!(by, repairs, ?took, "another program changed our tables: repaired");
+        }
+        authors
     }
 
     /// A changed object gets a new chance.
@@ -277,26 +336,23 @@ impl NftDriver {
     }
 
     fn observe(&mut self, version: IpVersion) -> Result<Observed, NftError> {
-        for _ in 0..ATTEMPTS {
+        let mut reading = 0;
+        loop {
+            reading += 1;
             let (mut observed, mut whole) = (Observed::default(), true);
             for number in [msg::GET_TABLE, msg::GET_CHAIN, msg::GET_RULE, msg::GET_SET] {
-                let filter = number != msg::GET_TABLE;
-                whole &= self.socket.dump(
-                    number,
-                    family(version),
-                    |out| {
-                        if filter {
-                            out.text(1, TABLE);
-                        }
-                    },
-                    |message| observed.take(&message),
-                )?;
+                let fill = |out: &mut Buffer| {
+                    if number != msg::GET_TABLE {
+                        out.text(1, TABLE);
+                    }
+                };
+                let mut take = |message: Message<'_>| observed.take(&message);
+                whole &= self.dump((number, version), fill, &mut take)?;
             }
-            if whole {
+            if whole || reading == READINGS {
                 return Ok(observed);
             }
         }
-        Err(NftError::DumpInterrupted(ATTEMPTS))
     }
 
     fn elements(
@@ -304,22 +360,47 @@ impl NftDriver {
         version: IpVersion,
         set: &Name,
     ) -> Result<BTreeSet<RawElement>, NftError> {
-        for _ in 0..ATTEMPTS {
+        let mut reading = 0;
+        loop {
+            reading += 1;
             let mut found = BTreeSet::new();
-            let whole = self.socket.dump(
-                msg::GET_ELEMENT,
-                family(version),
-                |out| {
-                    out.text(1, TABLE);
-                    out.text(2, set);
-                },
-                |message| found.extend(elements(&message)),
-            )?;
-            if whole {
+            let fill = |out: &mut Buffer| {
+                out.text(1, TABLE);
+                out.text(2, set);
+            };
+            let mut take = |message: Message<'_>| found.extend(elements(&message));
+            let whole = self.dump((msg::GET_ELEMENT, version), fill, &mut take)?;
+            if whole || reading == READINGS {
                 return Ok(found);
             }
         }
-        Err(NftError::DumpInterrupted(ATTEMPTS))
+    }
+
+    /// One dump; false if our table changed meanwhile. That others changed theirs is no matter, or a
+    /// program that commits all the time would keep us reading for ever: the kernel goes through the
+    /// objects of one table by their place among them, whatever comes and goes in other tables.
+    fn dump(
+        &mut self,
+        (number, version): (u8, IpVersion),
+        fill: impl Fn(&mut Buffer),
+        take: &mut impl FnMut(Message<'_>),
+    ) -> Result<bool, NftError> {
+        let mut reading = 0;
+        loop {
+            reading += 1;
+            if self.socket.dump(number, family(version), &fill, &mut *take)? {
+                return Ok(true);
+            }
+            self.monitor.drain(&mut self.later)?;
+            if !self.later.is_empty() {
+                return Ok(false);
+            }
+            // Only chains are counted over all tables of a family: what was missed for that is met
+            // in another reading.
+            if number != msg::GET_CHAIN || reading == READINGS {
+                return Ok(true);
+            }
+        }
     }
 
     /// Sends the transaction; what is refused is closed or left out, and the rest sent again.

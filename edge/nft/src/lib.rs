@@ -10,7 +10,8 @@
 //!   nothing is ever flushed (laws 3 and 4).
 //! * One refused object does not stop the rest: its chain drops everything instead, and it is
 //!   offered again later (law 6).
-//! * What others do to our tables is noticed and repaired; read-backs come at most once a second.
+//! * What others do to our tables is noticed and repaired at once; a program that does it all the time
+//!   makes us read for a bounded share of the time, and one that changes its own tables not at all.
 //!
 //! Deliberately absent: what the rules mean (`core/rules`); flow tables, counters as objects.
 //!
@@ -25,6 +26,7 @@ mod decode;
 mod driver;
 mod encode;
 mod expr;
+mod metrics;
 mod monitor;
 mod plan;
 mod read;
@@ -34,4 +36,6 @@ mod wire;
 
 pub use decode::read_anything;
 pub use driver::{NftDriver, NftError, RefusedObject, Report};
+pub use metrics::Metrics;
+pub use monitor::Author;
 pub use read::Reader;

@@ -19,6 +19,19 @@ pub(crate) struct Drift {
     headers: bool,
     /// Elements of these sets.
     sets: BTreeSet<(IpVersion, String)>,
+    /// Who did it.
+    by: BTreeSet<Author>,
+    /// Of the transaction whose messages are coming in, some are about our table.
+    open: bool,
+}
+
+/// A process that changed our tables.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Author {
+    /// Its name, as the kernel has it.
+    pub process: String,
+    /// Its number.
+    pub pid: u32,
 }
 
 impl Drift {
@@ -30,20 +43,40 @@ impl Drift {
         !self.all && !self.headers && self.sets.is_empty()
     }
 
+    /// Events told of it: it is not only that nothing was known.
+    pub(crate) fn is_by_others(&self) -> bool {
+        self.headers || !self.sets.is_empty()
+    }
+
     /// Whether the elements of a set must be read.
     pub(crate) fn touches(&self, version: IpVersion, set: &str) -> bool {
         self.all || self.sets.contains(&(version, set.to_owned()))
     }
 
-    /// Takes one event.
+    /// Who changed our tables, as far as the kernel says.
+    pub(crate) fn authors(&self) -> impl Iterator<Item = &Author> {
+        self.by.iter()
+    }
+
+    /// Takes one event. Each transaction ends with one that says whose it was.
     pub(crate) fn note(&mut self, message: &Message<'_>) {
-        let Some(number) = message.number().filter(|n| *n != msg::NEW_GENERATION) else { return };
+        let Some(number) = message.number() else { return };
+        if number == msg::NEW_GENERATION {
+            let all = message.attributes();
+            if let (true, Some(pid)) = (self.open, all.be32(2)) {
+                let process = all.text(3).unwrap_or_default().to_owned();
+                self.by.insert(Author { process, pid });
+            }
+            self.open = false;
+            return;
+        }
         let of = |v: &IpVersion| Some(family(*v)) == message.family();
         let Some(version) = IpVersion::ALL.into_iter().find(of) else { return };
         let all = message.attributes();
         if all.text(1) != Some(TABLE) {
             return;
         }
+        self.open = true;
         match all.text(2).filter(|_| is_element(number)) {
             Some(set) => drop(self.sets.insert((version, set.to_owned()))),
             None => self.headers = true,

@@ -4,6 +4,7 @@
 mod scenario;
 
 use std::thread::sleep;
+use std::time::Duration;
 
 use model::InSync;
 use model::output::{Member, Output, SetKind};
@@ -151,6 +152,7 @@ fn what_cannot_be_changed_in_place_is_replaced() {
         let outputs = Scenario::two_pods().outputs();
         let mut rules = rules_for(&outputs);
         let mut driver = NftDriver::open().unwrap();
+        driver.read_back_pause(Duration::from_secs(60));
         apply(&mut driver, &mut rules);
         // The chains of the pods cannot go while something leads to them. Right behind a read-back
         // the tables are not read again, so that the driver does not know of it.
