@@ -349,6 +349,16 @@ pub(crate) enum NodeVerb {
     Status(NodeStatusArgs),
     /// Shows the settings that the agent of this node runs with, and where each comes from.
     Config(NodeConfigArgs),
+    /// Shows who else can drop, translate, untrack or redirect packets here, and what to do about it: exit code 0
+    /// whatever is found, 1 if the kernel could not be asked.
+    Preflight(NodePreflightArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodePreflightArgs {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: ResultOutput,
 }
 
 /// Where the agent of this node is asked.

@@ -24,6 +24,7 @@ mod ipam;
 mod live;
 mod node;
 mod parameters;
+mod preflight;
 mod print;
 mod selectors;
 mod version;
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
         Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
         Verb::Node { verb: NodeVerb::Config(args) } => node::config(&args),
+        Verb::Node { verb: NodeVerb::Preflight(args) } => preflight::preflight(&args),
         Verb::Why(args) => explain::why(&access, &args),
         Verb::Policy { verb: PolicyVerb::Eval(args) } => explain::eval(&access, &args),
         Verb::Policy { verb: PolicyVerb::Matrix(args) } => explain::matrix(&access, &args),

@@ -129,7 +129,7 @@ fn base(all: &Attributes<'_>) -> Option<Base> {
     })
 }
 
-fn rule(all: &Attributes<'_>) -> Rule {
+pub(crate) fn rule(all: &Attributes<'_>) -> Rule {
     Rule {
         handle: all.be64(3).unwrap_or(0),
         comment: comment(all.get(7), 0),
@@ -159,7 +159,7 @@ fn set(all: &Attributes<'_>) -> Option<(String, Set)> {
     Some((all.text(2)?.to_owned(), set))
 }
 
-fn element(all: &Attributes<'_>) -> Option<Element> {
+pub(crate) fn element(all: &Attributes<'_>) -> Option<Element> {
     let flags = all.be32(3).unwrap_or(0);
     let rest = flags & ELEMENT_REST != 0;
     let key = all.nested(1).get(1).map(<[u8]>::to_vec);

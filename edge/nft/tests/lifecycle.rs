@@ -152,7 +152,7 @@ fn what_cannot_be_changed_in_place_is_replaced() {
         let outputs = Scenario::two_pods().outputs();
         let mut rules = rules_for(&outputs);
         let mut driver = NftDriver::open().unwrap();
-        driver.read_back_pause(Duration::from_secs(60));
+        driver.read_back_pause(Duration::from_mins(1));
         apply(&mut driver, &mut rules);
         // The chains of the pods cannot go while something leads to them. Right behind a read-back
         // the tables are not read again, so that the driver does not know of it.
