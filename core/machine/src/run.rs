@@ -6,7 +6,7 @@ use crate::table::{Base, Counters, Hook, Jump, Rule, Table};
 
 /// How deep the kernel jumps.
 const DEPTH: usize = 16;
-/// More rules than any packet meets: the kernel takes no loops, but what was read may be anything.
+/// More rules than any packet meets: chains that branch again and again are no loop, but come close.
 const MOST: usize = 100_000;
 
 /// What becomes of the packet.
@@ -96,47 +96,57 @@ fn chain(
 ) -> Verdict {
     let (mut name, mut next) = (first.to_owned(), 0);
     let mut back: Vec<(String, usize)> = Vec::new();
+    // The chains that led here, each with how deep it was. The kernel takes no loops, but what was
+    // read may be anything.
+    let mut path = vec![(0, first.to_owned())];
     loop {
         let Some(chain) = table.chains.get(&name) else {
             return Verdict::Unknown(format!("there is no chain {name}"));
         };
-        let Some(rule) = chain.rules.get(next) else {
+        let rule = chain.rules.get(next);
+        let handle = rule.map_or(0, |r| r.handle);
+        let end = match rule {
             // Its end is a return.
-            let Some(before) = back.pop() else { return policy(machine, (first, base), met) };
-            (name, next) = before;
-            continue;
+            None => End::Decided(Jump::Return),
+            Some(_) if met.len() >= MOST => {
+                return Verdict::Unknown(format!("chain {name}: more than {MOST} rules"));
+            }
+            Some(rule) => {
+                let (end, did) = machine.rule(rule);
+                let failed = if let End::NoMatch(why) = &end { Some(why.clone()) } else { None };
+                met.push(Met { did, failed, ..look(machine.hook(), &name, rule) });
+                end
+            }
         };
         next += 1;
-        if met.len() >= MOST {
-            return Verdict::Unknown(format!("chain {name}: more than {MOST} rules"));
-        }
-        let (end, did) = machine.rule(rule);
-        let failed = if let End::NoMatch(why) = &end { Some(why.clone()) } else { None };
-        met.push(Met { did, failed, ..look(machine.hook(), &name, rule) });
+        let unknown = |why: &str| Verdict::Unknown(format!("chain {name} handle {handle}: {why}"));
         match end {
             End::NoMatch(_) | End::Decided(Jump::Continue) => {}
-            End::Unknown(why) => {
-                return Verdict::Unknown(format!("chain {name} handle {}: {why}", rule.handle));
-            }
+            End::Unknown(why) => return unknown(&why),
             End::Decided(Jump::Accept) => return Verdict::Accept,
             End::Decided(Jump::Drop) => return Verdict::Drop,
             End::Decided(Jump::Return) => {
                 let Some(before) = back.pop() else { return policy(machine, (first, base), met) };
+                path.retain(|(depth, _)| *depth <= back.len());
                 (name, next) = before;
             }
+            End::Decided(Jump::Jump(to) | Jump::Goto(to)) if path.iter().any(|(_, n)| *n == to) => {
+                return unknown(&format!("chain {to} leads to itself"));
+            }
+            End::Decided(Jump::Jump(_)) if back.len() >= DEPTH => {
+                return unknown("jumps go too deep");
+            }
             End::Decided(Jump::Jump(to)) => {
-                if back.len() >= DEPTH {
-                    return Verdict::Unknown(format!("chain {name}: jumps go too deep"));
-                }
-                back.push((std::mem::replace(&mut name, to), next));
+                back.push((std::mem::replace(&mut name, to.clone()), next));
+                path.push((back.len(), to));
                 next = 0;
             }
-            End::Decided(Jump::Goto(to)) => (name, next) = (to, 0),
+            End::Decided(Jump::Goto(to)) => {
+                path.push((back.len(), to.clone()));
+                (name, next) = (to, 0);
+            }
             End::Decided(Jump::Other(number)) => {
-                return Verdict::Unknown(format!(
-                    "chain {name} handle {}: verdict {number} is not known here",
-                    rule.handle
-                ));
+                return unknown(&format!("verdict {number} is not known here"));
             }
         }
     }

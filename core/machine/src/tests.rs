@@ -167,3 +167,21 @@ fn a_policy_of_a_chain_is_a_rule_without_a_number() {
     assert_eq!(run.verdict, Verdict::Drop);
     assert_eq!(run.decided().map(|m| (m.chain.as_str(), m.handle)), Some(("a", None)));
 }
+
+#[test]
+fn chains_that_lead_to_themselves_are_no_endless_way() {
+    let to = |name: &str| Jump::Jump(name.into());
+    let by = |jump: Jump| vec![rule(1, vec![Expression::Verdict(jump)])];
+    for (first, second) in
+        [(to("b"), to("a")), (to("b"), Jump::Goto("b".into())), (Jump::Goto("b".into()), to("a"))]
+    {
+        let table = table(&[("a", Some((OUT, 0)), by(first)), ("b", None, by(second))]);
+        let run = run(&table, &packet(), &way());
+        assert!(matches!(&run.verdict, Verdict::Unknown(why) if why.contains("leads to itself")));
+        assert!(run.met.len() < 3);
+    }
+    // The same chain twice, one time after the other, is none.
+    let twice = [by(to("b")), by(to("b")), by(Jump::Drop)].concat();
+    let empty = table(&[("a", Some((OUT, 0)), twice), ("b", None, Vec::new())]);
+    assert_eq!(verdict(&empty), Verdict::Drop);
+}
