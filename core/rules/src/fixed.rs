@@ -228,20 +228,23 @@ impl Fixed<'_> {
         accept().when(Match::State(state::ESTABLISHED | state::RELATED))
     }
 
-    /// Packets of flows that policy denies now end here; those of other established flows pass.
+    /// Packets of flows that policy denies now end here; those of other established flows pass. What
+    /// still begins (nobody has answered) is asked about by policy every time: if it was marked, that
+    /// is for the answer.
     fn begun(&self) -> Vec<Rule> {
         let cut = self.config.cut_bit().map(|bit| {
-            let rule = Rule::new().when(Match::FlowMark(bit)).verdict(Verdict::Goto(name(CUT)));
+            let rule = Rule::new().when(Match::FlowMark(bit));
+            let rule = rule.when(Match::State(state::ESTABLISHED));
+            let rule = rule.verdict(Verdict::Goto(name(CUT)));
             rule.comment("established, and denied since").optional()
         });
         cut.into_iter().chain([Self::established()]).collect()
     }
 
-    /// Tells both ends. Our own resets, and errors, pass: they belong to the flow, too. So do the
-    /// packets that carry the same bit themselves.
+    /// Tells both ends. Our own resets, and errors, are only related to the flow: they do not come
+    /// here. Packets that carry the same bit themselves pass.
     fn cut(&self, bit: u32) -> Vec<Rule> {
         vec![
-            accept().when(Match::State(state::RELATED)).comment("resets and errors"),
             accept()
                 .when(Match::Mark { mask: bit, set: true })
                 .comment("sent to make the cut known"),

@@ -215,6 +215,49 @@ fn datagrams_end_both_ways_and_go_on_when_allowed_again() {
     }
 }
 
+/// Its packets are all asked about, so that it does not wait for the flows to be looked at again.
+#[test]
+fn a_flow_without_an_answer_meets_policy_at_once() {
+    for to in B {
+        let mut world = World::new(vec![allow()]);
+        let open = |pod: &Netns| {
+            let socket = pod.run(|| std::net::UdpSocket::bind((to_any(to), 5000))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            socket
+        };
+        let (client, server) = (open(&world.a), open(&world.b));
+        let (there, here) = (at(to, 5000), at(if to == B[0] { A[0] } else { A[1] }, 5000));
+        let arrives = |from: &std::net::UdpSocket, far, socket: &std::net::UdpSocket| {
+            from.send_to(b"x", far).unwrap();
+            socket.recv(&mut [0; 8]).is_ok()
+        };
+        assert!(arrives(&client, there, &server));
+        assert_eq!(world.web(vec![deny()]).len(), 1);
+        assert!(!arrives(&client, there, &server));
+        assert!(!arrives(&server, here, &client), "an answer would open it");
+        let mut unanswered = World::new(vec![allow()]);
+        let (client, server) = (open(&unanswered.a), open(&unanswered.b));
+        for _ in 0..3 {
+            assert!(arrives(&client, there, &server));
+            assert_eq!(unanswered.web(vec![deny()]).len(), 1);
+            assert!(!arrives(&client, there, &server));
+            unanswered.commit(&[policy("web", vec![allow()], vec![])]);
+            assert!(arrives(&client, there, &server), "nobody has looked at it yet");
+            unanswered.look();
+        }
+        // The mark is taken off a moment after the look.
+        assert!((0..20).any(|_| arrives(&server, here, &client)));
+    }
+}
+
+fn to_any(like: &str) -> IpAddr {
+    if like.contains(':') {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    }
+}
+
 #[test]
 fn what_policy_allows_all_the_time_loses_no_packet() {
     let mut world = World::new(vec![allow()]);
