@@ -12,6 +12,7 @@ needed=(
   git:git
   ip:iproute2           # tests look at the kernel with other eyes than ours
   nft:nftables          # likewise
+  iptables-legacy:iptables # other programs' rules, which are reported
   "$@"
 )
 rust_wanted=1.95

@@ -109,43 +109,43 @@ fn damage(s: &Sandbox) {
     agrees(s, question, [Some("allow"), None]);
 }
 
-const NEIGHBOURS: &str = "
-table inet fw {
-  map m { type inet_service : verdict; elements = { 22 : accept, 23 : drop }; }
-  chain late { type filter hook forward priority 10; jump deeper; }
-  chain deeper { tcp dport 9 reject; }
-  chain early { type filter hook prerouting priority -400; udp dport 9 notrack; }
-  chain counts { type filter hook input priority 5; counter; }
-  chain mapped { type filter hook input priority -5; tcp dport vmap @m; }
-  chain closed { type filter hook output priority 20; policy drop; accept; }
-}";
-
-/// Who else has a say on the node is found, where it is hooked, with what it can do.
+/// Who else has a say on the node is found by `node preflight`, and by the agent, which reports it.
 fn preflight(s: &Sandbox) {
     let node = format!("node:{}", NODES[1]);
     let ask = || s.exec(&node, &["calicoctl", "node", "preflight", "-o", "json"]).lines();
+    let until_reported = |wanted: &Value| {
+        eventually("the agent's report", || {
+            let status = s.exec(&node, &["calicoctl", "node", "status", "-o", "json"]);
+            let hooks = status.lines()[0]["foreignHooks"].clone();
+            if hooks == *wanted { Ok(()) } else { Err(hooks.to_string()) }
+        });
+    };
     assert_eq!(ask(), Vec::<Value>::new(), "nobody but us");
-    let nft = ["sh", "-c", &format!("nft -f - <<'E'\n{NEIGHBOURS}\nE")];
-    s.exec(&node, &nft).done().unwrap();
-    s.on_node(NODES[1], "tc qdisc add dev eth0 clsact");
-    s.on_node(NODES[1], "tc filter add dev eth0 egress protocol ip u32 match u32 0 0 flowid 1:1");
+    until_reported(&json!([]));
+    s.on_node(
+        NODES[1],
+        "nft add table inet fw; add chain inet fw late { type filter hook forward priority 10; }; add rule inet fw late tcp dport 9 reject",
+    );
     let found = ask();
-    s.on_node(NODES[1], "nft delete table inet fw");
-    s.on_node(NODES[1], "tc qdisc del dev eth0 clsact");
-    for (name, when, hook, effects) in [
-        ("inet fw late", "after", "forward", json!(["drop"])),
-        ("inet fw early", "before", "prerouting", json!(["untrack"])),
-        ("inet fw mapped", "before", "input", json!(["drop"])),
-        ("inet fw closed", "after", "output", json!(["drop"])),
-        ("eth0: u32", "after", "egress", json!(["drop", "redirect"])),
+    assert_eq!(found.len(), 1, "{found:?}");
+    for (field, value) in [
+        ("kind", json!("nft")),
+        ("name", json!("inet fw late")),
+        ("when", json!("after")),
+        ("hook", json!("forward")),
+        ("priority", json!(10)),
+        ("effects", json!(["drop"])),
     ] {
-        let one = found.iter().find(|f| f["name"] == name);
-        let one = one.unwrap_or_else(|| panic!("{name} in {found:?}"));
-        assert_eq!((&one["when"], &one["hook"]), (&json!(when), &json!(hook)), "{name}");
-        assert_eq!(one["effects"], effects, "{name}");
-        assert!(!one["advice"].as_str().unwrap().is_empty(), "{name}");
+        assert_eq!(found[0][field], value, "{found:?}");
     }
-    assert_eq!(found.len(), 5, "one that only counts is no matter: {found:?}");
+    until_reported(&json!(found));
+    let told = s.exec(&node, &["calicoctl", "node", "preflight"]).done().unwrap();
+    assert!(
+        told.contains("Behind what policy accepts:") && told.contains("inet fw late"),
+        "{told}"
+    );
+    s.on_node(NODES[1], "nft delete table inet fw");
+    until_reported(&json!([]));
 }
 
 #[test]

@@ -121,5 +121,11 @@ fn show(status: &Value, out: &mut Out) -> Result<()> {
             out.line(&format!("  {}", flow.as_str().unwrap_or_default()))?;
         }
     }
+    if let Some(foreign) = status["foreignHooks"].as_array().filter(|f| !f.is_empty()) {
+        let count = foreign.len();
+        out.line(&format!(
+            "Hooks by which other programs decide about packets: {count} (calicoctl node preflight)"
+        ))?;
+    }
     out.line("BGP: not there yet; routes between nodes are programmed by the agent.")
 }

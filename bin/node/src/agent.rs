@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::drivers;
 use crate::engine::Engine;
 use crate::felix::{self, Configuration};
+use crate::foreign;
 use crate::inbox::Inbox;
 use crate::kernel;
 use crate::pods::Pods;
@@ -124,6 +125,7 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), (looping, again));
     let engine = std::thread::Builder::new().name("dataplane".into()).spawn(|| engine.run())?;
     drivers::watch_kernel(inbox.clone(), tables)?;
+    tokio::spawn(foreign::watch(shared.clone()));
 
     let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
     serve::spawn("metrics", config.metrics.as_ref(), endpoints);

@@ -28,6 +28,7 @@ mod detect;
 mod drivers;
 mod engine;
 mod felix;
+mod foreign;
 mod inbox;
 mod kernel;
 mod memory;

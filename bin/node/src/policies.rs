@@ -40,6 +40,7 @@ pub(crate) struct Nft {
     driver: NftDriver,
     again: Again,
     cutting: Option<Cutting>,
+    shared: Arc<Shared>,
 }
 
 /// Established flows that policy denies now.
@@ -94,7 +95,7 @@ impl Nft {
         } else if cut_flows {
             tracing::warn!("no mark bit is left to cut established flows: they go on");
         }
-        Ok(Self { rules, driver, again: Again::default(), cutting })
+        Ok(Self { rules, driver, again: Again::default(), cutting, shared: shared.clone() })
     }
 
     /// What the driver counts.
@@ -133,6 +134,9 @@ impl Policies for Nft {
     fn apply(&mut self, in_sync: Option<&InSync>) -> Result<Outcome, DriverError> {
         let failed = |e: nft::NftError| DriverError(e.to_string());
         self.driver.drain_events().map_err(failed)?;
+        if self.driver.others_changed() {
+            self.shared.others_changed.notify_one();
+        }
         let report = self.driver.apply(&mut self.rules, in_sync).map_err(failed)?;
         let look_in = self.cutting.as_mut().and_then(|cutting| cutting.look(&mut self.rules));
         self.again.set(report.again_in.into_iter().chain(look_in).min());

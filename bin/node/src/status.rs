@@ -1,17 +1,20 @@
 //! What the parts of the agent know about each other: the status document and the metrics.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dataplane::Applied;
 use flows::Cut;
+use hooks::Finding;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use serde_json::{Value, json};
 use syncer::SyncState;
 use telemetry::{Health, Registry};
+use tokio::sync::Notify;
 
 use crate::felix::Configuration;
 
@@ -29,6 +32,7 @@ pub(crate) struct Metrics {
     resyncs: Gauge,
     resync_state: Gauge,
     refused: Gauge,
+    foreign: Family<[(&'static str, &'static str); 2], Gauge>,
 }
 
 impl Metrics {
@@ -43,6 +47,7 @@ impl Metrics {
             resyncs: Gauge::default(),
             resync_state: Gauge::default(),
             refused: Gauge::default(),
+            foreign: Family::default(),
         };
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
             registry.register(name, help, gauge.clone());
@@ -55,6 +60,11 @@ impl Metrics {
         gauge("felix_resyncs_started", "Lists of the datastore begun", &it.resyncs);
         gauge("felix_resync_state", "1 waiting, 2 listing, 3 in sync", &it.resync_state);
         gauge("felix_refused_objects", "Objects that count as absent or fail closed", &it.refused);
+        registry.register(
+            "felix_foreign_hooks",
+            "Hooks by which other programs decide about packets, before policy or after it",
+            it.foreign.clone(),
+        );
         registry.register(
             "felix_calc_graph_update_time_seconds",
             "Seconds to take in a batch of updates",
@@ -79,6 +89,8 @@ struct Facts {
     /// The last flows that were cut, in words, and how many there were.
     cut: (VecDeque<String>, u64),
     configuration: Value,
+    /// Who else decides about packets.
+    foreign: Value,
 }
 
 /// See the module. Shared by all parts.
@@ -89,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) mtu: AtomicU32,
     /// Nodes of the cluster run another agent than ours.
     pub(crate) upstream: AtomicBool,
+    /// Tables of other programs changed.
+    pub(crate) others_changed: Notify,
     in_sync: AtomicBool,
     facts: Mutex<Facts>,
 }
@@ -106,6 +120,7 @@ impl Shared {
             metrics: Metrics::register(registry),
             mtu: AtomicU32::new(0),
             upstream: AtomicBool::new(false),
+            others_changed: Notify::new(),
             in_sync: AtomicBool::new(false),
             facts: Mutex::default(),
         }
@@ -173,6 +188,16 @@ impl Shared {
         self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
     }
 
+    /// Who else decides about packets.
+    pub(crate) fn foreign(&self, found: &BTreeSet<Finding>) {
+        self.metrics.foreign.clear();
+        for Finding { kind, when, .. } in found {
+            let labels = [("kind", kind.as_str()), ("when", when.as_str())];
+            self.metrics.foreign.get_or_create(&labels).inc();
+        }
+        self.facts().foreign = json!(found);
+    }
+
     /// What the agent runs with.
     pub(crate) fn configured(&self, configuration: &Configuration) {
         self.facts().configuration = configuration.document();
@@ -200,6 +225,7 @@ impl Shared {
             "sets": facts.sets,
             "generation": facts.generation,
             "cutFlows": {"count": facts.cut.1, "last": facts.cut.0},
+            "foreignHooks": facts.foreign,
             "mtu": self.mtu.load(Ordering::Relaxed),
             "refused": misread.chain(refused).collect::<Vec<_>>(),
             "failures": facts.driver_failures,

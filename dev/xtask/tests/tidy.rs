@@ -16,6 +16,8 @@ const EDGE_TO_EDGE: &[(&str, &str)] = &[
     ("nft", "netlink"),
     ("route", "netlink"),
     ("flows", "netlink"),
+    ("hooks", "netlink"),
+    ("hooks", "nft"),
 ];
 
 /// What may never reach a `core` crate: sockets, clocks, runtimes.

@@ -156,6 +156,11 @@ impl NftDriver {
         Ok(!self.drift.is_empty())
     }
 
+    /// Whether tables that are not ours changed since the last call, as far as events told.
+    pub fn others_changed(&mut self) -> bool {
+        self.monitor.others_changed()
+    }
+
     /// Makes the kernel what `rules` want, in one transaction. Without the witness, a table that an
     /// earlier run left stays in force as it is, untouched (law 3).
     ///

@@ -39,5 +39,5 @@ pub use decode::read_anything;
 pub use driver::{NftDriver, NftError, RefusedObject, Report};
 pub use metrics::Metrics;
 pub use monitor::Author;
-pub use neighbours::{Effect, HookedChain, hooked_chains};
+pub use neighbours::{Effect, HookedChain, effect_of_target, hooked_chains};
 pub use read::Reader;

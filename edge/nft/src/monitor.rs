@@ -58,9 +58,10 @@ impl Drift {
         self.by.iter()
     }
 
-    /// Takes one event. Each transaction ends with one that says whose it was.
-    pub(crate) fn note(&mut self, message: &Message<'_>) {
-        let Some(number) = message.number() else { return };
+    /// Takes one event; true if it is about somebody else's table. Each transaction ends with one
+    /// that says whose it was.
+    pub(crate) fn note(&mut self, message: &Message<'_>) -> bool {
+        let Some(number) = message.number() else { return false };
         if number == msg::NEW_GENERATION {
             let all = message.attributes();
             if let (true, Some(pid)) = (self.open, all.be32(2)) {
@@ -68,19 +69,20 @@ impl Drift {
                 self.by.insert(Author { process, pid });
             }
             self.open = false;
-            return;
+            return false;
         }
         let of = |v: &IpVersion| Some(family(*v)) == message.family();
-        let Some(version) = IpVersion::ALL.into_iter().find(of) else { return };
+        let Some(version) = IpVersion::ALL.into_iter().find(of) else { return true };
         let all = message.attributes();
         if all.text(1) != Some(TABLE) {
-            return;
+            return true;
         }
         self.open = true;
         match all.text(2).filter(|_| is_element(number)) {
             Some(set) => drop(self.sets.insert((version, set.to_owned()))),
             None => self.headers = true,
         }
+        false
     }
 }
 
@@ -89,24 +91,31 @@ impl Drift {
 pub(crate) struct Monitor {
     socket: Socket,
     own: u32,
+    others: bool,
 }
 
 impl Monitor {
     /// `own` is the port of the socket whose changes are ours.
     pub(crate) fn open(own: u32) -> io::Result<Self> {
-        Ok(Self { socket: Socket::listen()?, own })
+        Ok(Self { socket: Socket::listen()?, own, others: true })
     }
 
     /// Notes what others did. Lost messages mean that anything may have happened.
-    pub(crate) fn drain(&self, drift: &mut Drift) -> io::Result<()> {
-        let own = self.own;
-        let whole = self.socket.drain(|message| {
-            if message.port != own {
-                drift.note(&message);
+    pub(crate) fn drain(&mut self, drift: &mut Drift) -> io::Result<()> {
+        let Self { socket, own, others } = self;
+        let whole = socket.drain(|message| {
+            if message.port != *own {
+                *others |= drift.note(&message);
             }
         })?;
         drift.all |= !whole;
+        *others |= !whole;
         Ok(())
+    }
+
+    /// Whether other tables changed since the last call.
+    pub(crate) fn others_changed(&mut self) -> bool {
+        std::mem::take(&mut self.others)
     }
 }
 

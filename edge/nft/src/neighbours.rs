@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::{Data, Expression, Jump};
+use model::IpVersion;
 
 use crate::driver::NftError;
+use crate::encode::{TABLE, family};
 use crate::read::{element, rule};
 use crate::socket::Socket;
-use crate::wire::{Attributes, msg};
+use crate::wire::{Attributes, Message, msg};
 
 /// Something that happens to packets and may surprise policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,8 @@ pub struct HookedChain {
     pub table: String,
     /// Its name.
     pub chain: String,
+    /// Its table is ours.
+    pub ours: bool,
     /// Where it is hooked.
     pub hook: &'static str,
     /// Order within the hook, lowest first.
@@ -57,26 +61,20 @@ pub struct HookedChain {
     pub effects: BTreeSet<Effect>,
 }
 
-/// Every base chain of this network namespace, with what it may do.
+/// Every base chain of this network namespace, with what it may do. The rules of our own tables are not read.
 pub fn hooked_chains() -> Result<Vec<HookedChain>, NftError> {
     let mut socket = Socket::open()?;
     let mut all = All::default();
-    socket.dump(
-        msg::GET_CHAIN,
-        0,
-        |_| {},
-        |message| {
-            all.chain(message.family().unwrap_or_default(), &message.attributes());
-        },
-    )?;
-    socket.dump(
-        msg::GET_RULE,
-        0,
-        |_| {},
-        |message| {
-            all.rule(message.family().unwrap_or_default(), &message.attributes());
-        },
-    )?;
+    let take = |message: Message<'_>| {
+        all.chain(message.family().unwrap_or_default(), &message.attributes());
+    };
+    socket.dump(msg::GET_CHAIN, 0, |_| {}, take)?;
+    let others: BTreeSet<(u8, String)> =
+        all.tables.iter().filter(|t| !is_ours(t)).cloned().collect();
+    for (family, table) in &others {
+        let take = |message: Message<'_>| all.rule(*family, &message.attributes());
+        socket.dump(msg::GET_RULE, *family, |out| out.text(1, table), take)?;
+    }
     for (place, map) in std::mem::take(&mut all.maps) {
         let (family, table, _) = &place;
         let mut leads = BTreeSet::new();
@@ -101,6 +99,10 @@ pub fn hooked_chains() -> Result<Vec<HookedChain>, NftError> {
     Ok(all.hooked())
 }
 
+fn is_ours((number, table): &(u8, String)) -> bool {
+    table == TABLE && IpVersion::ALL.into_iter().any(|v| family(v) == *number)
+}
+
 /// Family, table, chain.
 type Place = (u8, String, String);
 
@@ -119,6 +121,8 @@ struct Body {
 
 #[derive(Debug, Default)]
 struct All {
+    /// Family and name.
+    tables: BTreeSet<(u8, String)>,
     /// Hook and priority.
     bases: BTreeMap<Place, (u32, i32)>,
     bodies: BTreeMap<Place, Body>,
@@ -130,6 +134,7 @@ impl All {
     fn chain(&mut self, family: u8, all: &Attributes<'_>) {
         let (Some(table), Some(name)) = (all.text(1), all.text(3)) else { return };
         let place = (family, table.to_owned(), name.to_owned());
+        self.tables.insert((family, table.to_owned()));
         if all.get(4).is_some() {
             let hook = all.nested(4);
             let (number, priority) = (hook.be32(1).unwrap_or(0), hook.be32(2).unwrap_or(0));
@@ -164,6 +169,7 @@ impl All {
                 family,
                 table: place.1.clone(),
                 chain: place.2.clone(),
+                ours: is_ours(&(place.0, place.1.clone())),
                 hook: hook_name(family, *hook),
                 priority: *priority,
                 effects,
@@ -205,23 +211,29 @@ fn effect(expression: &Expression, target: &str) -> End {
         Expression::Reject => Effect::Drop,
         Expression::Nat(_) => Effect::Translate,
         Expression::Notrack => Effect::Untrack,
-        Expression::Other(name) => match (name.as_str(), target) {
-            ("queue", _) | ("target", "NFQUEUE") => Effect::Queue,
-            ("tproxy" | "fwd" | "dup" | "synproxy", _)
-            | ("target", "TPROXY" | "TEE" | "SYNPROXY") => Effect::Redirect,
-            ("target", "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP") => Effect::Translate,
-            ("target", "REJECT" | "DROP") => Effect::Drop,
-            ("target", "CT" | "NOTRACK") => Effect::Untrack,
-            ("target", "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS" | "CHECKSUM") => {
-                return End::Nothing;
-            }
-            ("target", _) => Effect::Unknown,
+        Expression::Other(name) => match name.as_str() {
+            "queue" => Effect::Queue,
+            "tproxy" | "fwd" | "dup" | "synproxy" => Effect::Redirect,
+            "target" => return effect_of_target(target).map_or(End::Nothing, End::Effect),
             // Conditions, counters, limits: they let packets go on.
             _ => return End::Nothing,
         },
         _ => return End::Nothing,
     };
     End::Effect(effect)
+}
+
+/// What a target of iptables, by its name, does to a packet; none for one that leaves it as it is.
+pub fn effect_of_target(name: &str) -> Option<Effect> {
+    Some(match name {
+        "NFQUEUE" => Effect::Queue,
+        "TPROXY" | "TEE" | "SYNPROXY" => Effect::Redirect,
+        "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" => Effect::Translate,
+        "REJECT" | "DROP" => Effect::Drop,
+        "CT" | "NOTRACK" => Effect::Untrack,
+        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS" | "CHECKSUM" => return None,
+        _ => Effect::Unknown,
+    })
 }
 
 fn family_name(number: u8) -> Option<&'static str> {

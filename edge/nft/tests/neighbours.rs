@@ -130,7 +130,7 @@ fn a_program_that_commits_all_the_time_costs_little_and_delays_no_repair() {
         let busy = Busy::start(["add chain ip other x", "delete chain ip other x"]);
         let (before, started) = (own_time(), Instant::now());
         agent.run(started + SPAN);
-        let share = (own_time() - before).as_secs_f64() / SPAN.as_secs_f64();
+        let share = own_time().saturating_sub(before).as_secs_f64() / SPAN.as_secs_f64();
         let commits = busy.commits.load(Ordering::Relaxed);
         assert!(commits > 50, "{commits} commits");
         assert_eq!(agent.applies, 1, "what others do with their tables is no reason to read ours");
@@ -165,7 +165,7 @@ fn a_program_that_edits_our_table_all_the_time_makes_us_read_a_bounded_share() {
         let busy = Busy::start(["add chain ip calico x", "add rule ip calico x counter"]);
         let before = own_time();
         agent.run(Instant::now() + SPAN);
-        let share = (own_time() - before).as_secs_f64() / SPAN.as_secs_f64();
+        let share = own_time().saturating_sub(before).as_secs_f64() / SPAN.as_secs_f64();
         let repairs = agent.repairs.len();
         println!("{repairs} repairs in {SPAN:?}: {share:.4} of a processor");
         assert!(repairs > 3, "{repairs} repairs");
