@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench soak fuzz
+.PHONY: help setup build demo test lint bench soak fuzz kube crds
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -11,10 +11,16 @@ help:
 	@echo 'make bench   the benchmarks'
 	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20 KILLS=300'
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
+	@echo 'make crds    manifests/crds anew, from the types'
+	@echo 'make kube    etcd and the control plane of Kubernetes, which tests run against: minutes, once'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
 
 setup:
 	@dev/setup.sh
+
+# Quick when it is there. Only the tests need it, so only they pay for it.
+kube: setup
+	@dev/kube/build.sh cluster >/dev/null
 
 build: setup
 	$(CARGO) build --release --locked --bins
@@ -26,7 +32,7 @@ demo: build
 # tests, in one go: built before, without the tests' features, everything would be compiled twice.
 # The property tests start from a fixed seed: a red test means that the change broke something, never
 # that the dice fell otherwise. `make soak` throws them anew.
-test: setup
+test: kube
 	PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1} $(CARGO) test --release --locked --no-fail-fast --workspace
 
 lint: setup
@@ -47,6 +53,9 @@ soak: build
 	KILLS=$${KILLS:-300} $(CARGO) test --release --locked -p store --test killed -- --nocapture
 	CLUSTERS=$${CLUSTERS:-5000} $(CARGO) test --release --locked -p nft --test verdicts -- --nocapture
 	SETS=$${SETS:-200} CHURN=$${CHURN:-40} $(CARGO) test --release --locked -p calico --test random --test churn -- --nocapture
+
+crds: setup
+	$(CARGO) run --release --locked -p xtask -- crds
 
 fuzz: setup
 	dev/fuzz.sh

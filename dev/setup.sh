@@ -49,4 +49,4 @@ compilers() {
 
 packages
 compilers
-dev/kube/build-kubectl.sh >/dev/null
+dev/kube/build.sh kubectl >/dev/null

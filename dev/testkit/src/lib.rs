@@ -1,8 +1,8 @@
-//! Test kit: network namespaces, topologies, probes.
+//! Test kit: network namespaces, topologies, probes, a Kubernetes control plane.
 //!
 //! What goes in: a test that needs a kernel of its own. What comes out: network namespaces that
 //! nobody else has, nodes and pods joined to a small network, and measured answers to "can this one
-//! reach that one".
+//! reach that one". And a test that needs a real Kubernetes: etcd and its API server, for it alone.
 //!
 //! Invariants: every namespace is unique to its test, so tests run in parallel; everything is gone
 //! when its owner is dropped, also while panicking; without root it panics, because a test that
@@ -10,13 +10,16 @@
 //!
 //! Deliberately absent: any code of the product (the kit must not be wrong in the same way).
 //!
-//! Start reading at [`in_netns`], then [`Netns`], then [`Topology`].
+//! Start reading at [`in_netns`], then [`Netns`], then [`Topology`]; [`ControlPlane`] stands by
+//! itself.
 
+mod control_plane;
 mod netns;
 mod probe;
 mod topology;
 mod wire;
 
+pub use control_plane::{ControlPlane, Controllers, kube_program};
 pub use netns::{NamedNetns, Netns, in_netns, unique};
 pub use probe::{Server, can_connect, tcp_reply, udp_reply};
 pub use topology::{Node, Topology};

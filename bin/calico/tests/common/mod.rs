@@ -60,8 +60,8 @@ impl Said {
 fn kubectl() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dev/kube/build-kubectl.sh");
-        let said = Said::of(&mut Command::new(script), "");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dev/kube/build.sh");
+        let said = Said::of(Command::new(script).arg("kubectl"), "");
         PathBuf::from(said.done().unwrap_or_else(|e| panic!("{script}: {e}")).trim())
     })
 }

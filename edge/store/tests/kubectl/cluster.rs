@@ -26,8 +26,8 @@ pub(crate) struct Said {
 
 /// The built kubectl; building it is `make setup`'s work, which this does when it was skipped.
 async fn built() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/kube/build-kubectl.sh");
-    let output = Command::new(script).output().await.expect("the script starts");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/kube/build.sh");
+    let output = Command::new(script).arg("kubectl").output().await.expect("the script starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }

@@ -1,0 +1,311 @@
+//! A Kubernetes control plane of a test's own: etcd, kube-apiserver, and controllers where asked for.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// How long the parts may take to come up; some seconds on a machine with nothing else to do.
+const READY: Duration = Duration::from_mins(2);
+/// A port that was free may be taken by another before the part has bound it.
+const ATTEMPTS: usize = 3;
+
+/// Whether kube-controller-manager runs, too: it deletes namespaces, collects garbage, makes service accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Controllers {
+    /// Only etcd and the API server; pods need no service account.
+    Absent,
+    /// All of them, at a cost of a second and 160 MB.
+    Running,
+}
+
+/// A running control plane. When it is dropped, or its process ends in whatever way, its parts are killed and its folder
+/// is removed.
+#[derive(Debug)]
+pub struct ControlPlane {
+    folder: PathBuf,
+    server: String,
+    kubectl: PathBuf,
+    supervisor: Child,
+    orders: Option<ChildStdin>,
+}
+
+/// A built program of `dev/kube`: `cluster` or `kubectl`.
+///
+/// # Panics
+/// If it is not built; with what builds it.
+#[must_use]
+pub fn kube_program(name: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kube/build.sh");
+    let found = Command::new(&script).args(["--find", name]).output();
+    let found = found.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it answers and the namespace `default` is there.
+    ///
+    /// # Panics
+    /// If the programs are not built or do not start; with the end of their logs.
+    #[must_use]
+    pub fn start(controllers: Controllers) -> Self {
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            let plane = Self::launch(controllers);
+            match plane.until_ready() {
+                Ok(()) => return plane,
+                Err(error) if error.contains("address already in use") => last = error,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("{last}");
+    }
+
+    fn launch(controllers: Controllers) -> Self {
+        let (program, kubectl) = (kube_program("cluster"), kube_program("kubectl"));
+        let folder = tempfile::Builder::new().prefix("kube-").tempdir().expect("a folder").keep();
+        let mut supervisor = Command::new("sh")
+            .args(["-c", include_str!("supervise.sh"), "sh"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("sh starts");
+        let orders = supervisor.stdin.take();
+        let [etcd, peer, api, manager] = free_ports();
+        let server = format!("https://127.0.0.1:{api}");
+        write_identity(&folder, &server);
+        let mut plane = Self { folder, server, kubectl, supervisor, orders };
+        let program = program.display().to_string();
+        let at = plane.folder.display().to_string();
+        plane.order("etcd", &program, &etcd_flags(&at, etcd, peer));
+        plane.order("kube-apiserver", &program, &apiserver_flags(&at, etcd, api, controllers));
+        if controllers == Controllers::Running {
+            // It gives up when it finds no server within ten seconds of its own start.
+            if let Err(error) = plane.until_ready() {
+                assert!(error.contains("address already in use"), "{error}");
+            }
+            plane.order("kube-controller-manager", &program, &manager_flags(&at, manager));
+        }
+        plane
+    }
+
+    fn order(&mut self, part: &str, program: &str, flags: &[String]) {
+        let mut line = format!("start {part} {} {part}", quoted(program));
+        for flag in flags {
+            write!(line, " {}", quoted(flag)).expect("a string takes it");
+        }
+        let orders = self.orders.as_mut().expect("open until the end");
+        writeln!(orders, "{line}").expect("the supervisor reads");
+    }
+
+    fn until_ready(&self) -> Result<(), String> {
+        let until = Instant::now() + READY;
+        let asked = [vec!["get", "--raw=/readyz"], vec!["get", "namespace", "default"]];
+        loop {
+            let answers = |words: &Vec<&str>| self.kubectl(words).is_ok();
+            if asked.iter().all(answers) {
+                return Ok(());
+            }
+            let dead = ["etcd", "kube-apiserver"].into_iter().find(|part| !self.lives(part));
+            if dead.is_some() || Instant::now() > until {
+                return Err(format!("the control plane does not start\n{}", self.logs()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether a part runs; one that was not started yet may.
+    fn lives(&self, part: &str) -> bool {
+        let pid = fs::read_to_string(self.folder.join(format!("{part}.pid"))).unwrap_or_default();
+        let stat = match pid.trim() {
+            "" => return true,
+            pid => fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default(),
+        };
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    }
+
+    /// Where the API server is.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// A kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// The process of a part, such as `kube-apiserver`.
+    ///
+    /// # Panics
+    /// If that part does not run.
+    pub fn pid(&self, part: &str) -> i32 {
+        let file = self.folder.join(format!("{part}.pid"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        text.trim().parse().expect("a process id")
+    }
+
+    /// Runs kubectl as the administrator: what it printed, or why it failed.
+    pub fn kubectl(&self, words: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(&self.kubectl);
+        let done = command
+            .args(words)
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", &self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("kubectl: {error}"))?;
+        if done.status.success() {
+            return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
+        }
+        Err(String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+
+    /// Makes it serve Calico's kinds: applies the CustomResourceDefinitions in `manifests/crds/LAYOUT` (`v3` or `v1`) and
+    /// waits until they are served.
+    ///
+    /// # Panics
+    /// If the server refuses one.
+    pub fn define(&self, layout: &str) {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/crds").join(layout);
+        let folder = folder.display().to_string();
+        let apply = ["apply", "--server-side", "-f", &folder];
+        self.kubectl(&apply).unwrap_or_else(|e| panic!("{apply:?}: {e}"));
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", &folder];
+        self.kubectl(&wait).unwrap_or_else(|e| panic!("{wait:?}: {e}"));
+    }
+
+    /// The end of every part's log.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for part in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+            let log = fs::read(self.folder.join(format!("{part}.log"))).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned();
+            writeln!(text, "{part}:\n{log}").expect("a string takes it");
+        }
+        text
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // The supervisor ends by itself now; there is nobody to tell if it cannot be waited for.
+        let _ = self.supervisor.wait();
+    }
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    held.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+fn etcd_flags(at: &str, client: u16, peer: u16) -> Vec<String> {
+    vec![
+        "--name=only".into(),
+        format!("--data-dir={at}/etcd"),
+        "--unsafe-no-fsync".into(),
+        "--log-level=warn".into(),
+        format!("--listen-client-urls=http://127.0.0.1:{client}"),
+        format!("--advertise-client-urls=http://127.0.0.1:{client}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+        format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
+        format!("--initial-cluster=only=http://127.0.0.1:{peer}"),
+    ]
+}
+
+fn apiserver_flags(at: &str, etcd: u16, port: u16, controllers: Controllers) -> Vec<String> {
+    let mut flags = vec![
+        "--bind-address=127.0.0.1".into(),
+        "--advertise-address=127.0.0.1".into(),
+        // No endpoints for the service `kubernetes`: they may not be loopback addresses.
+        "--endpoint-reconciler-type=none".into(),
+        format!("--secure-port={port}"),
+        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+        format!("--tls-cert-file={at}/server.crt"),
+        format!("--tls-private-key-file={at}/server.key"),
+        format!("--token-auth-file={at}/tokens"),
+        "--service-account-issuer=https://kubernetes.default.svc".into(),
+        format!("--service-account-key-file={at}/accounts.pub"),
+        format!("--service-account-signing-key-file={at}/accounts.key"),
+        "--service-cluster-ip-range=10.96.0.0/16".into(),
+        "--authorization-mode=RBAC".into(),
+        "--allow-privileged=true".into(),
+        "--profiling=false".into(),
+    ];
+    if controllers == Controllers::Absent {
+        flags.push("--disable-admission-plugins=ServiceAccount".into());
+    }
+    flags
+}
+
+fn manager_flags(at: &str, port: u16) -> Vec<String> {
+    vec![
+        format!("--kubeconfig={at}/kubeconfig"),
+        format!("--authentication-kubeconfig={at}/kubeconfig"),
+        format!("--authorization-kubeconfig={at}/kubeconfig"),
+        "--bind-address=127.0.0.1".into(),
+        format!("--secure-port={port}"),
+        format!("--service-account-private-key-file={at}/accounts.key"),
+        format!("--root-ca-file={at}/ca.crt"),
+        "--leader-elect=false".into(),
+    ]
+}
+
+/// An authority, the server's certificate, the key of service accounts, the administrator's token and kubeconfig.
+fn write_identity(folder: &Path, server: &str) {
+    let key = || KeyPair::generate().expect("keys can be made");
+    let (ca_key, server_key, accounts_key) = (key(), key(), key());
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    authority.distinguished_name.push(DnType::CommonName, "test-ca");
+    let ca = authority.self_signed(&ca_key).expect("an authority signs itself").pem();
+    let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
+    let mut params = CertificateParams::new(names.to_vec()).expect("names of a server");
+    params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    let issuer = Issuer::from_params(&authority, &ca_key);
+    let certificate = params.signed_by(&server_key, &issuer).expect("an authority signs").pem();
+    let token: String = ca_key.public_key_raw()[1..17].iter().fold(String::new(), |mut text, b| {
+        write!(text, "{b:02x}").expect("a string takes it");
+        text
+    });
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: c\n  cluster:\n    server: {server}\n    \
+         certificate-authority-data: {}\nusers:\n- name: u\n  user:\n    token: {token}\ncontexts:\n\
+         - name: x\n  context:\n    cluster: c\n    user: u\ncurrent-context: x\n",
+        STANDARD.encode(&ca),
+    );
+    for (name, text) in [
+        ("ca.crt", ca),
+        ("server.crt", certificate),
+        ("server.key", server_key.serialize_pem()),
+        ("accounts.key", accounts_key.serialize_pem()),
+        ("accounts.pub", accounts_key.public_key_pem()),
+        ("tokens", format!("{token},admin,admin,\"system:masters\"\n")),
+        ("kubeconfig", kubeconfig),
+    ] {
+        fs::write(folder.join(name), text).expect("the folder takes files");
+    }
+}
