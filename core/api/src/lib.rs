@@ -2,7 +2,7 @@
 //!
 //! Goes in: YAML and JSON ([`yaml`]), and objects as the API serves them. Comes out: typed objects
 //! ([`v3`], [`cluster_policy`], [`operator`]), every error of an object with its field path ([`Kind::validate`]), filled
-//! in defaults ([`Kind::default`]), structural schemas ([`Kind::schema`]), and what the calculation
+//! in defaults ([`Kind::default`]), structural schemas ([`Kind::schema`]), CustomResourceDefinitions ([`definitions()`]), and what the calculation
 //! works on ([`convert`]).
 //!
 //! Invariants: field names are exactly those of `projectcalico.org/v3` and its neighbours; an object that validates
@@ -15,6 +15,7 @@
 //! Start reading at [`kinds`], then [`validate`](crate::Kind::validate).
 
 mod defaults;
+mod definitions;
 mod kinds;
 mod kubernetes;
 mod meta;
@@ -31,6 +32,7 @@ pub mod v3;
 pub mod yaml;
 
 pub use defaults::TIER_LABEL;
+pub use definitions::{Layout, definitions};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kinds::{Column, Kind, Source, by_word, kinds, lookup};
 pub use meta::{Cluster, Namespaced, NoStatus, Object, Spec};

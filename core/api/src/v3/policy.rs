@@ -173,7 +173,7 @@ part!(
         #[schemars(length(max = 1024))]
         selector: String,
         /// Directions it acts on.
-        #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+        #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
         types: Vec<PolicyType>,
         /// Selects endpoints by the labels of their service account as well.
         #[schemars(length(max = 1024))]
@@ -202,7 +202,7 @@ part!(
         #[schemars(length(max = 1024))]
         selector: String,
         /// Directions it acts on.
-        #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+        #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
         types: Vec<PolicyType>,
         /// Acts before connection tracking; host endpoints only.
         do_not_track: bool,
