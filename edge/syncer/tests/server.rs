@@ -16,6 +16,7 @@ use datastore::{Datastore, Resource};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use syncer::{Interests, Seen, Sink, SyncState, Update};
+use testkit::{ControlPlane, Controllers};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -173,7 +174,11 @@ async fn many<F: Future<Output = ()>>(names: &[String], act: impl Fn(String) -> 
 async fn bursts_beyond_the_servers_memory_come_whole_and_once() {
     let folder = tempfile::tempdir().unwrap();
     let api = start(folder.path(), "127.0.0.1:0");
-    let here = client(&api).await;
+    bursts(&client(&api).await).await;
+    api.stop();
+}
+
+async fn bursts(here: &Datastore) {
     let (told, task) = follow(here.clone());
     told.until("in sync", |t| t.in_sync == 1).await;
     let names: Vec<String> = (0..1_000).map(|i| format!("p-{i}")).collect();
@@ -198,7 +203,6 @@ async fn bursts_beyond_the_servers_memory_come_whole_and_once() {
     }
     assert_eq!(told.0.lock().unwrap().in_sync, 1);
     task.abort();
-    api.stop();
 }
 
 /// Stands between client and server, and cuts every connection after so many bytes.
@@ -266,11 +270,30 @@ fn pass(mut from: TcpStream, mut to: TcpStream, cut: impl Fn(usize) -> Option<us
 async fn a_watch_cut_in_the_middle_of_an_event_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let api = start(folder.path(), "127.0.0.1:0");
-    let here = client(&api).await;
-    let scissors = Scissors::before(api.address);
+    cuts(&api.kubeconfig_file, api.address).await;
+    api.stop();
+}
+
+/// The same against the API server of Kubernetes with our CustomResourceDefinitions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubernetes_is_followed_through_bursts_and_cuts() {
+    let plane = ControlPlane::start(Controllers::Absent);
+    plane.define("v3");
+    let file = plane.kubeconfig();
+    let here = Datastore::connect(Some(&file)).await.unwrap();
+    bursts(&here).await;
+    let address = plane.server().trim_start_matches("https://").parse().unwrap();
+    cuts(&file, address).await;
+}
+
+async fn cuts(kubeconfig: &Path, server: SocketAddr) {
+    let here = Datastore::connect(Some(kubeconfig)).await.unwrap();
+    let scissors = Scissors::before(server);
+    let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("through-scissors");
     let url = |address: SocketAddr| format!("https://{address}");
-    let text = api.kubeconfig.replace(&url(api.address), &url(scissors.address));
+    let text = std::fs::read_to_string(kubeconfig).unwrap();
+    let text = text.replace(&url(server), &url(scissors.address));
     std::fs::write(&file, text).unwrap();
     let (told, task) = follow(Datastore::connect(Some(&file)).await.unwrap());
     told.until("in sync", |t| t.in_sync == 1).await;
@@ -293,7 +316,6 @@ async fn a_watch_cut_in_the_middle_of_an_event_goes_on() {
     assert!(scissors.cuts.load(Ordering::SeqCst) >= 4, "the scissors were not used");
     assert_eq!(told.0.lock().unwrap().in_sync, 1);
     task.abort();
-    api.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cluster::{Cluster, has};
 use serde_json::{Value, json};
 
+mod bad;
 mod cluster;
 mod derived;
 mod refused;
