@@ -1,9 +1,10 @@
-//! A Kubernetes control plane of a test's own: etcd, kube-apiserver, and controllers where asked for.
+//! A Kubernetes control plane of a test's own: etcd, kube-apiserver, and controllers where asked for. And nodes that run
+//! containers.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -15,6 +16,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+
+use crate::Netns;
 
 /// How long the parts may take to come up; some seconds on a machine with nothing else to do.
 const READY: Duration = Duration::from_mins(2);
@@ -28,12 +31,16 @@ pub enum Controllers {
     Absent,
     /// All of them, at a cost of a second and 160 MB.
     Running,
+    /// And kube-scheduler, for pods that are to run.
+    Scheduling,
 }
 
 /// A running control plane. When it is dropped, or its process ends in whatever way, its parts are killed and its folder
 /// is removed.
 #[derive(Debug)]
 pub struct ControlPlane {
+    /// Where it runs; nothing for the namespace of the test.
+    netns: Option<Netns>,
     folder: PathBuf,
     server: String,
     kubectl: PathBuf,
@@ -61,9 +68,22 @@ impl ControlPlane {
     /// If the programs are not built or do not start; with the end of their logs.
     #[must_use]
     pub fn start(controllers: Controllers) -> Self {
+        Self::start_at(controllers, None, Ipv4Addr::LOCALHOST)
+    }
+
+    /// Like [`Self::start`], in another network namespace, and at an address that is there.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn start_in(netns: &Netns, address: Ipv4Addr, controllers: Controllers) -> Self {
+        Self::start_at(controllers, Some(netns), address)
+    }
+
+    fn start_at(controllers: Controllers, netns: Option<&Netns>, address: Ipv4Addr) -> Self {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            let plane = Self::launch(controllers);
+            let plane = Self::launch(controllers, netns.map(Netns::again), address);
             match plane.until_ready() {
                 Ok(()) => return plane,
                 Err(error) if error.contains("address already in use") => last = error,
@@ -73,40 +93,54 @@ impl ControlPlane {
         panic!("{last}");
     }
 
-    fn launch(controllers: Controllers) -> Self {
+    fn launch(controllers: Controllers, netns: Option<Netns>, address: Ipv4Addr) -> Self {
         let (program, kubectl) = (kube_program("cluster"), kube_program("kubectl"));
         let folder = tempfile::Builder::new().prefix("kube-").tempdir().expect("a folder").keep();
-        let mut supervisor = Command::new("sh")
-            .args(["-c", include_str!("supervise.sh"), "sh"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("sh starts");
+        let mut supervisor = Command::new("sh");
+        supervisor.args(["-c", include_str!("supervise.sh"), "sh"]).arg(&folder);
+        supervisor.stdin(Stdio::piped()).process_group(0);
+        let inside = || (supervisor.spawn().expect("sh starts"), free_ports());
+        let (mut supervisor, [etcd, peer, api, manager, scheduler]) =
+            within(netns.as_ref(), inside);
         let orders = supervisor.stdin.take();
-        let [etcd, peer, api, manager] = free_ports();
-        let server = format!("https://127.0.0.1:{api}");
-        write_identity(&folder, &server);
-        let mut plane = Self { folder, server, kubectl, supervisor, orders };
+        let server = format!("https://{address}:{api}");
+        write_identity(&folder, &server, address);
+        let mut plane = Self { netns, folder, server, kubectl, supervisor, orders };
         let program = program.display().to_string();
         let at = plane.folder.display().to_string();
-        plane.order("etcd", &program, &etcd_flags(&at, etcd, peer));
-        plane.order("kube-apiserver", &program, &apiserver_flags(&at, etcd, api, controllers));
-        if controllers == Controllers::Running {
-            // It gives up when it finds no server within ten seconds of its own start.
+        plane.part("etcd", &program, &etcd_flags(&at, etcd, peer));
+        let flags = apiserver_flags(&at, etcd, (address, api), controllers);
+        plane.part("kube-apiserver", &program, &flags);
+        if controllers != Controllers::Absent {
+            // They give up when they find no server within ten seconds of their own start.
             if let Err(error) = plane.until_ready() {
                 assert!(error.contains("address already in use"), "{error}");
             }
-            plane.order("kube-controller-manager", &program, &manager_flags(&at, manager));
+            plane.part("kube-controller-manager", &program, &manager_flags(&at, manager));
+        }
+        if controllers == Controllers::Scheduling {
+            plane.part("kube-scheduler", &program, &scheduler_flags(&at, scheduler));
         }
         plane
     }
 
-    fn order(&mut self, part: &str, program: &str, flags: &[String]) {
-        let mut line = format!("start {part} {} {part}", quoted(program));
-        for flag in flags {
-            write!(line, " {}", quoted(flag)).expect("a string takes it");
-        }
+    fn part(&mut self, part: &str, program: &str, flags: &[String]) {
+        let words: Vec<&str> =
+            [program, part].into_iter().chain(flags.iter().map(String::as_str)).collect();
+        self.run_until_the_end(part, &words);
+    }
+
+    /// Starts a command that is killed at the end; its log is with the others. `name` is its own, and a word.
+    pub(crate) fn run_until_the_end(&mut self, name: &str, words: &[&str]) {
+        self.order(&format!("start {name} {}", quoted_all(words)));
+    }
+
+    /// Runs a command at the very end, when everything is killed.
+    pub(crate) fn run_at_the_end(&mut self, words: &[&str]) {
+        self.order(&format!("at_end {}", quoted(&quoted_all(words))));
+    }
+
+    fn order(&mut self, line: &str) {
         let orders = self.orders.as_mut().expect("open until the end");
         writeln!(orders, "{line}").expect("the supervisor reads");
     }
@@ -157,16 +191,29 @@ impl ControlPlane {
         text.trim().parse().expect("a process id")
     }
 
+    /// Where everything of it lies.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Runs kubectl as the administrator: what it printed, or why it failed.
     pub fn kubectl(&self, words: &[&str]) -> Result<String, String> {
+        self.kubectl_with(words, "")
+    }
+
+    /// The same with something on its standard input.
+    ///
+    /// # Panics
+    /// Never: standard input is piped.
+    pub fn kubectl_with(&self, words: &[&str], input: &str) -> Result<String, String> {
         let mut command = Command::new(&self.kubectl);
-        let done = command
-            .args(words)
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("HOME", &self.folder)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("kubectl: {error}"))?;
+        command.args(words).env("KUBECONFIG", self.kubeconfig()).env("HOME", &self.folder);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let failed = |error: std::io::Error| format!("kubectl: {error}");
+        let mut child = within(self.netns.as_ref(), || command.spawn()).map_err(failed)?;
+        // A command that does not read to the end is its own affair.
+        let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+        let done = child.wait_with_output().map_err(failed)?;
         if done.status.success() {
             return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
         }
@@ -191,10 +238,18 @@ impl ControlPlane {
     /// The end of every part's log.
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        for part in ["etcd", "kube-apiserver", "kube-controller-manager"] {
-            let log = fs::read(self.folder.join(format!("{part}.log"))).unwrap_or_default();
+        let mut files: Vec<PathBuf> = fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "log"))
+            .collect();
+        files.sort();
+        for file in files {
+            let log = fs::read(&file).unwrap_or_default();
             let log = String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned();
-            writeln!(text, "{part}:\n{log}").expect("a string takes it");
+            writeln!(text, "{}:\n{log}", file.display()).expect("a string takes it");
         }
         text
     }
@@ -206,6 +261,18 @@ impl Drop for ControlPlane {
         // The supervisor ends by itself now; there is nobody to tell if it cannot be waited for.
         let _ = self.supervisor.wait();
     }
+}
+
+/// Runs on a thread inside, or right here.
+fn within<T: Send>(netns: Option<&Netns>, work: impl FnOnce() -> T + Send) -> T {
+    match netns {
+        Some(netns) => netns.run(work),
+        None => work(),
+    }
+}
+
+fn quoted_all(words: &[&str]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 fn quoted(word: &str) -> String {
@@ -232,10 +299,15 @@ fn etcd_flags(at: &str, client: u16, peer: u16) -> Vec<String> {
     ]
 }
 
-fn apiserver_flags(at: &str, etcd: u16, port: u16, controllers: Controllers) -> Vec<String> {
+fn apiserver_flags(
+    at: &str,
+    etcd: u16,
+    (address, port): (Ipv4Addr, u16),
+    controllers: Controllers,
+) -> Vec<String> {
     let mut flags = vec![
-        "--bind-address=127.0.0.1".into(),
-        "--advertise-address=127.0.0.1".into(),
+        format!("--bind-address={address}"),
+        format!("--advertise-address={address}"),
         // No endpoints for the service `kubernetes`: they may not be loopback addresses.
         "--endpoint-reconciler-type=none".into(),
         format!("--secure-port={port}"),
@@ -249,6 +321,7 @@ fn apiserver_flags(at: &str, etcd: u16, port: u16, controllers: Controllers) -> 
         "--service-cluster-ip-range=10.96.0.0/16".into(),
         "--authorization-mode=RBAC".into(),
         "--allow-privileged=true".into(),
+        "--kubelet-preferred-address-types=InternalIP".into(),
         "--profiling=false".into(),
     ];
     if controllers == Controllers::Absent {
@@ -270,8 +343,19 @@ fn manager_flags(at: &str, port: u16) -> Vec<String> {
     ]
 }
 
+fn scheduler_flags(at: &str, port: u16) -> Vec<String> {
+    vec![
+        format!("--kubeconfig={at}/kubeconfig"),
+        format!("--authentication-kubeconfig={at}/kubeconfig"),
+        format!("--authorization-kubeconfig={at}/kubeconfig"),
+        "--bind-address=127.0.0.1".into(),
+        format!("--secure-port={port}"),
+        "--leader-elect=false".into(),
+    ]
+}
+
 /// An authority, the server's certificate, the key of service accounts, the administrator's token and kubeconfig.
-fn write_identity(folder: &Path, server: &str) {
+fn write_identity(folder: &Path, server: &str, address: Ipv4Addr) {
     let key = || KeyPair::generate().expect("keys can be made");
     let (ca_key, server_key, accounts_key) = (key(), key(), key());
     let mut authority = CertificateParams::default();
@@ -279,7 +363,8 @@ fn write_identity(folder: &Path, server: &str) {
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     authority.distinguished_name.push(DnType::CommonName, "test-ca");
     let ca = authority.self_signed(&ca_key).expect("an authority signs itself").pem();
-    let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
+    let address = address.to_string();
+    let names = [address.as_str(), "localhost", "kubernetes.default.svc"].map(str::to_owned);
     let mut params = CertificateParams::new(names.to_vec()).expect("names of a server");
     params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -60,6 +60,11 @@ impl Netns {
         Self { file }
     }
 
+    /// The same namespace, held once more.
+    pub(crate) fn again(&self) -> Self {
+        Self { file: self.file.try_clone().expect("a descriptor can be copied") }
+    }
+
     /// A path at which other processes can open the namespace while this value lives.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
