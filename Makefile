@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench soak fuzz kube crds
+.PHONY: help setup build demo test lint bench soak fuzz kube e2e crds
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -13,6 +13,7 @@ help:
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
 	@echo 'make crds    manifests/crds anew, from the types'
 	@echo 'make kube    etcd and the control plane of Kubernetes, which tests run against: minutes, once'
+	@echo 'make e2e     pods on two real kubelets with containerd, our agent and plugin, one policy'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
 
 setup:
@@ -34,6 +35,11 @@ demo: build
 # that the dice fell otherwise. `make soak` throws them anew.
 test: kube
 	PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1} $(CARGO) test --release --locked --no-fail-fast --workspace
+
+e2e: kube
+	@dev/setup.sh containerd:containerd runc:runc busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins
+	$(CARGO) test --release --locked --workspace --no-run
+	$(CARGO) test --release --locked --workspace --test e2e -- --nocapture
 
 lint: setup
 	$(CARGO) fmt --all --check
