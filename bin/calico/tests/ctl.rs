@@ -590,3 +590,115 @@ fn node_config() {
     let port = agent("config", Value::Null);
     cluster.ctl(&format!("node config --port {port}")).bad(1, &["waits for the datastore"]);
 }
+
+const POOL: &str = r#"{"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "p"},
+    "spec": {"cidr": "10.9.0.0/16", "vxlanMode": "Always"}}"#;
+
+#[test]
+fn objects_are_patched() {
+    let cluster = Cluster::start();
+    cluster.feed("apply -f -", POOL).good();
+    let spec = |path: &str| {
+        let shown = cluster.ctl("get ippool p -o json").good();
+        let value: Value = serde_json::from_str(&shown).unwrap();
+        value.pointer(path).cloned().unwrap_or_default()
+    };
+    let out = cluster.ctl(r#"patch ippool p -p {"spec":{"natOutgoing":true}}"#).good();
+    assert_eq!(lines(&out), ["IPPool p patched", "Successfully patched 1 'IPPool' resource"]);
+    assert_eq!(spec("/spec/natOutgoing"), true);
+    let text = "patch pool p --type merge --patch spec:{natOutgoing:null}";
+    cluster.ctl(text).bad(2, &["want an object"]); // YAML has a space there
+    for (words, path, want) in [
+        (r#"-t merge -p {"spec":{"disabled":true}}"#, "/spec/disabled", json!(true)),
+        (r#"-p {"spec":{"natOutgoing":null}}"#, "/spec/natOutgoing", Value::Null),
+        (
+            r#"-t json -p [{"op":"add","path":"/metadata/labels","value":{"a":"b"}}]"#,
+            "/metadata/labels/a",
+            json!("b"),
+        ),
+    ] {
+        cluster.ctl(&format!("patch ippool p {words}")).good();
+        assert_eq!(spec(path), want, "{words}");
+    }
+    let again = cluster.ctl(r#"patch ippool p -p {"spec":{"disabled":true}}"#).good();
+    assert_eq!(lines(&again)[0], "IPPool p unchanged");
+    for (words, code, said) in [
+        (r#"ippool p -p {"spec":{"cidr":"10.8.0.0/16"}}"#, 1, "spec.cidr: cannot be changed"),
+        (r#"ippool p -p {"spec":{"natOutgoin":true}}"#, 1, "spec.natOutgoin"),
+        (r#"ippool p -p {"metadata":{"name":"q"}}"#, 1, "metadata.name cannot be changed"),
+        (r#"ippool q -p {"spec":{}}"#, 1, "IPPool q: does not exist"),
+        (r#"wep p -p {"spec":{}}"#, 1, "follows from other objects"),
+        ("ippool p -p [1]", 2, "want an object"),
+        (r#"ippool p -t json -p {"spec":{}}"#, 2, "a list of operations"),
+        ("ippool p -p {", 2, "neither JSON nor YAML"),
+        (r#"ippool p -t json -p [{"op":"remove","path":"/spec/none"}]"#, 1, "IPPool p"),
+    ] {
+        cluster.ctl(&format!("patch {words}")).bad(code, &[said]);
+    }
+    // A Node is kept in the core Node's annotations.
+    cluster
+        .feed(
+            "apply -f -",
+            r#"{"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "n"},
+        "spec": {"bgp": {"ipv4Address": "10.0.0.1/24", "asNumber": 64512}}}"#,
+        )
+        .good();
+    let cluster_id = r#"{"spec":{"bgp":{"routeReflectorClusterID":"244.0.0.1","asNumber":null}}}"#;
+    cluster.ctl(&format!("patch node n -p {cluster_id}")).good();
+    let node: Value = serde_json::from_str(&cluster.ctl("get node n -o json").good()).unwrap();
+    assert_eq!(node["spec"]["bgp"]["routeReflectorClusterID"], "244.0.0.1", "{node}");
+    assert_eq!(node["spec"]["bgp"]["ipv4Address"], "10.0.0.1/24", "{node}");
+    assert!(node["spec"]["bgp"].get("asNumber").is_none(), "{node}");
+}
+
+#[test]
+fn labels_come_and_go() {
+    let cluster = Cluster::start();
+    cluster.feed("apply -f -", POOL).good();
+    cluster
+        .feed(
+            "apply -f -",
+            r#"{"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "n"}}"#,
+        )
+        .good();
+    for (kind, name) in [("ippool", "p"), ("node", "n")] {
+        let label = |words: &str| cluster.ctl(&format!("label {kind} {name} {words}"));
+        let labels = || {
+            let shown = cluster.ctl(&format!("get {kind} {name} -o json")).good();
+            let value: Value = serde_json::from_str(&shown).unwrap();
+            value["metadata"]["labels"]["rack"].clone()
+        };
+        assert!(label("rack=r1").good().starts_with("Successfully set label rack on "));
+        assert!(label("rack=r1").good().starts_with("Successfully kept label"));
+        label("rack=r2").bad(1, &["has label rack=r1 already", "--overwrite"]);
+        assert!(label("rack=r2 --overwrite").good().starts_with("Successfully updated label"));
+        assert_eq!(labels(), "r2");
+        assert!(label("rack --remove").good().starts_with("Successfully removed label rack from"));
+        assert_eq!(labels(), Value::Null);
+        label("rack --remove").bad(1, &["has no label rack"]);
+        label("rack").bad(2, &["KEY=VALUE"]);
+        label("rack=r1 --remove").bad(2, &["without a value"]);
+    }
+    cluster.ctl("label ippool q a=b").bad(1, &["IPPool q: does not exist"]);
+}
+
+#[test]
+fn columns_are_chosen() {
+    let cluster = Cluster::start();
+    cluster.feed("apply -f -", POOL).good();
+    let out = cluster.ctl("get ippools -o custom-columns=name,CIDR,MODE:.spec.vxlanMode").good();
+    let rows: Vec<_> = lines(&out).into_iter().map(words).collect();
+    assert_eq!(rows, [["NAME", "CIDR", "MODE"], ["p", "10.9.0.0/16", "Always"]]);
+    cluster.ctl("get ippools -o custom-columns=nothing").bad(2, &["no column \"nothing\"", "CIDR"]);
+    cluster.ctl("get ippools -o go-template={{.}}").bad(2, &["custom-columns"]);
+}
+
+#[test]
+fn shells_complete() {
+    for shell in ["bash", "zsh", "fish"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_calico"));
+        let output = command.args(["ctl", "completion", shell]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("preflight"), "{shell}: {text}");
+    }
+}

@@ -268,7 +268,7 @@ async fn send(
     bail!("somebody else keeps changing it: try again")
 }
 
-fn is_conflict(error: &anyhow::Error) -> bool {
+pub(crate) fn is_conflict(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|r| r.code == 409)
 }
 

@@ -46,6 +46,10 @@ pub(crate) enum Verb {
     Delete(DeleteArgs),
     /// Shows objects.
     Get(GetArgs),
+    /// Changes some fields of an object.
+    Patch(PatchArgs),
+    /// Sets a label of an object, or takes it away.
+    Label(LabelArgs),
     /// Checks files, without a cluster.
     Validate(ValidateArgs),
     /// Shows what objects of Kubernetes become: policies, pods, namespaces, service accounts.
@@ -79,6 +83,14 @@ pub(crate) enum Verb {
     },
     /// Shows versions.
     Version(VersionArgs),
+    /// Prints what completes command lines in a shell.
+    #[command(
+        after_help = "Examples:\n  source <(calicoctl completion bash)\n  calicoctl completion zsh > \"${fpath[1]}/_calicoctl\""
+    )]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where the objects are that are asked about: files, else the cluster.
@@ -227,7 +239,7 @@ pub(crate) struct DeleteArgs {
 }
 
 /// Forms of `get`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum GetOutput {
     /// A table.
     #[default]
@@ -240,6 +252,29 @@ pub(crate) enum GetOutput {
     Json,
     /// Names only.
     Name,
+    /// A table of these columns: names of the table's own, or `HEADING:.path`.
+    Columns(Vec<String>),
+}
+
+impl std::str::FromStr for GetOutput {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "ps" => Self::Ps,
+            "wide" => Self::Wide,
+            "yaml" => Self::Yaml,
+            "json" => Self::Json,
+            "name" => Self::Name,
+            other => match other.strip_prefix("custom-columns=") {
+                Some(list) => Self::Columns(list.split(',').map(str::to_owned).collect()),
+                None => {
+                    return Err(
+                        "want ps, wide, yaml, json, name or custom-columns=NAME,...".to_owned()
+                    );
+                }
+            },
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -257,12 +292,67 @@ pub(crate) struct GetArgs {
     /// Objects of every namespace.
     #[arg(short = 'A', short_alias = 'a', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
+    /// Form of the output: ps, wide, yaml, json, name, or custom-columns=COLUMN,..., where a column is one of the
+    /// table's (NAME, ORDER, ...) or HEADING:.path.to.field.
+    #[arg(short, long, default_value = "ps")]
     pub(crate) output: GetOutput,
     /// Leaves out what only this cluster knows.
     #[arg(long)]
     pub(crate) export: bool,
+}
+
+/// Forms of patches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PatchType {
+    /// The same as merge, for the kinds that there are.
+    #[default]
+    Strategic,
+    /// A JSON merge patch (RFC 7386): null takes a field away, lists are replaced.
+    Merge,
+    /// A JSON patch (RFC 6902): a list of operations.
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  calicoctl patch ippool pool-1 -p '{\"spec\": {\"natOutgoing\": true}}'\n  calicoctl patch gnp web -t json -p '[{\"op\": \"replace\", \"path\": \"/spec/order\", \"value\": 5}]'"
+)]
+pub(crate) struct PatchArgs {
+    /// Kind: name, plural or short name.
+    pub(crate) kind: String,
+    /// Name of the object.
+    pub(crate) name: String,
+    /// The patch, as JSON or YAML.
+    #[arg(short, long)]
+    pub(crate) patch: String,
+    /// Form of the patch.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) r#type: PatchType,
+    /// Namespace of the object.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  calicoctl label node node-1 rack=r1\n  calicoctl label hep eth0 role=edge --overwrite\n  calicoctl label node node-1 rack --remove"
+)]
+pub(crate) struct LabelArgs {
+    /// Kind: name, plural or short name.
+    pub(crate) kind: String,
+    /// Name of the object.
+    pub(crate) name: String,
+    /// KEY=VALUE, or KEY with --remove.
+    pub(crate) label: String,
+    /// Replaces another value.
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) overwrite: bool,
+    /// Takes the label away.
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// Namespace of the object.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// Forms of results.

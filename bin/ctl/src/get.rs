@@ -12,7 +12,7 @@ use crate::args::{Access, GetArgs, GetOutput};
 use crate::cluster::{Cluster, escape, path};
 use crate::files::load;
 use crate::print::{self, Out, Table, cell};
-use crate::{Outcome, check, wait};
+use crate::{Outcome, check, usage, wait};
 
 /// Objects of one kind, as asked for.
 struct Ask {
@@ -55,7 +55,7 @@ pub(crate) fn get(access: &Access, args: &GetArgs) -> Result<Outcome> {
         if several && whole {
             // One document, whatever is in it: it can be given to `replace` again.
             let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": all });
-            write(&mut out, &list, args.output)?;
+            write(&mut out, &list, &args.output)?;
         }
         out.finish()?;
         Ok(if failed { Outcome::Failed } else { Outcome::Done })
@@ -212,8 +212,9 @@ fn show(
     single: bool,
     args: &GetArgs,
 ) -> Result<()> {
-    match args.output {
+    match &args.output {
         GetOutput::Ps | GetOutput::Wide => out.table(&table(kind, &found, args)),
+        GetOutput::Columns(columns) => out.table(&chosen(kind, &found, columns)?),
         GetOutput::Name => {
             for object in &found {
                 let name = cell(object, ".metadata.name");
@@ -235,13 +236,13 @@ fn show(
                     "items": found,
                 })
             };
-            write(out, &value, args.output)
+            write(out, &value, &args.output)
         }
     }
 }
 
-fn write(out: &mut Out, value: &Value, form: GetOutput) -> Result<()> {
-    if form == GetOutput::Yaml { out.yaml(value) } else { out.json(value) }
+fn write(out: &mut Out, value: &Value, form: &GetOutput) -> Result<()> {
+    if *form == GetOutput::Yaml { out.yaml(value) } else { out.json(value) }
 }
 
 fn table(kind: &Kind, found: &[Value], args: &GetArgs) -> Table {
@@ -271,4 +272,31 @@ fn table(kind: &Kind, found: &[Value], args: &GetArgs) -> Table {
         table.row(row);
     }
     table
+}
+
+/// A table of the columns that were asked for.
+fn chosen(kind: &Kind, found: &[Value], columns: &[String]) -> Result<Table> {
+    let own = [("NAME", ".metadata.name"), ("NAMESPACE", ".metadata.namespace")];
+    let known = || own.into_iter().chain(kind.columns.iter().map(|c| (c.name, c.path)));
+    let path = |column: &String| {
+        if let Some((heading, path)) = column.split_once(':') {
+            return Ok((heading.to_owned(), path.to_owned()));
+        }
+        let found = known().find(|(name, _)| name.eq_ignore_ascii_case(column));
+        let (_, path) = found.ok_or_else(|| {
+            let names: Vec<_> = known().map(|(name, _)| name.to_uppercase()).collect();
+            let names = names.join(", ");
+            usage(format!(
+                "{} has no column {column:?} (want {names}, or HEADING:.path)",
+                kind.kind
+            ))
+        })?;
+        Ok((column.to_uppercase(), path.to_owned()))
+    };
+    let paths = columns.iter().map(path).collect::<Result<Vec<_>>>()?;
+    let mut table = Table::new(paths.iter().map(|(heading, _)| heading.as_str()));
+    for object in found {
+        table.row(paths.iter().map(|(_, path)| cell(object, path)));
+    }
+    Ok(table)
 }

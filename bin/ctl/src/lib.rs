@@ -24,6 +24,7 @@ mod ipam;
 mod live;
 mod node;
 mod parameters;
+mod patch;
 mod preflight;
 mod print;
 mod selectors;
@@ -33,7 +34,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, ConfigVerb, IpamVerb, NodeVerb, PolicyVerb, Verb};
 
@@ -98,6 +99,17 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Verb::Replace(args) => apply::write(&access, apply::Mode::Replace, &args),
         Verb::Delete(args) => apply::delete(&access, &args),
         Verb::Get(args) => get::get(&access, &args),
+        Verb::Patch(args) => patch::patch(&access, &args),
+        Verb::Label(args) => patch::label(&access, &args),
+        Verb::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "calicoctl",
+                &mut std::io::stdout(),
+            );
+            Ok(Outcome::Done)
+        }
         Verb::Config { verb: ConfigVerb::Explain(args) } => parameters::explain(&args),
         Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
         Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
