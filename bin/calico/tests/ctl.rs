@@ -694,6 +694,51 @@ fn columns_are_chosen() {
 }
 
 #[test]
+fn a_datastore_is_taken_to_another_cluster() {
+    let (old, new) = (Cluster::start(), Cluster::start());
+    let mut kinds = every_kind();
+    // That is Kubernetes' own, and goes with Kubernetes' own tools.
+    kinds.retain(|(kind, ..)| *kind != "ClusterNetworkPolicy");
+    for (kind, spec, _) in &kinds {
+        let name = if ["IPAMConfiguration", "KubeControllersConfiguration", "ClusterInformation"]
+            .contains(kind)
+        {
+            "default"
+        } else {
+            "one"
+        };
+        let object = json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name, "labels": {"a": "b"}}, "spec": spec});
+        old.feed("apply -f -", &object.to_string()).good();
+    }
+    old.feed(
+        "apply -f -",
+        r#"{"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "n"},
+        "spec": {"bgp": {"ipv4Address": "10.0.0.1/24", "asNumber": 64512}}}"#,
+    )
+    .good();
+    let info = r#"{"apiVersion": "projectcalico.org/v3", "kind": "ClusterInformation", "metadata": {"name": "default"}, "spec": {"datastoreReady": true}}"#;
+    old.feed("apply -f -", info).good();
+    old.ctl("datastore migrate export").bad(1, &["is not locked", "migrate lock"]);
+    assert!(old.ctl("datastore migrate lock").good().starts_with("Datastore locked"));
+    let exported = old.ctl("datastore migrate export").good();
+    assert!(!exported.contains("resourceVersion") && !exported.contains("uid:"), "{exported}");
+    new.ctl("datastore migrate lock").bad(1, &["ClusterInformation default"]);
+    new.feed("datastore migrate import -f -", &exported).good();
+    for words in ["-A", "-A -o wide"] {
+        for (kind, ..) in &kinds {
+            let get = format!("get {kind} {words}");
+            assert_eq!(new.ctl(&get).good(), old.ctl(&get).good(), "{kind}");
+        }
+    }
+    let again = new.ctl("datastore migrate export").good();
+    assert_eq!(again, exported);
+    assert!(new.ctl("datastore migrate unlock").good().starts_with("Datastore unlocked"));
+    new.ctl("datastore migrate export").bad(1, &["is not locked"]);
+    let broken = exported.replacen("cidr: ", "cidr: x", 1);
+    new.feed("datastore migrate import -f -", &broken).bad(1, &["cidr", "nothing was changed"]);
+}
+
+#[test]
 fn shells_complete() {
     for shell in ["bash", "zsh", "fish"] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_calico"));

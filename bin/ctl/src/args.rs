@@ -64,6 +64,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: IpamVerb,
     },
+    /// The datastore as a whole.
+    Datastore {
+        #[command(subcommand)]
+        verb: DatastoreVerb,
+    },
     /// The node this runs on.
     Node {
         #[command(subcommand)]
@@ -431,6 +436,33 @@ pub(crate) struct IpamShowArgs {
     /// Shows who has this address.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatastoreVerb {
+    /// Takes everything from one datastore to another.
+    Migrate {
+        #[command(subcommand)]
+        verb: MigrateVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateVerb {
+    /// Keeps agents from giving addresses.
+    Lock,
+    /// Lets agents go on.
+    Unlock,
+    /// Writes everything that is kept here, addresses included, as YAML: of a locked datastore only.
+    Export,
+    /// Creates or replaces what was exported; the datastore is locked then.
+    Import(MigrateImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateImportArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
 }
 
 #[derive(Debug, Subcommand)]

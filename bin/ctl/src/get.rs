@@ -85,6 +85,19 @@ fn asks(args: &GetArgs) -> Result<Option<Vec<Ask>>> {
     words.split(',').map(ask).collect::<Result<Vec<_>>>().map(Some)
 }
 
+/// Every object of a kind, of all namespaces; none where the server does not serve it.
+pub(crate) async fn all(cluster: &Cluster, kind: &'static Kind) -> Result<Vec<Value>> {
+    if matches!(kind.source, Source::Stored | Source::Kubernetes)
+        && cluster
+            .send(Method::GET, &format!("{}?limit=1", path(kind, None, None)), None)
+            .await?
+            .is_none()
+    {
+        return Ok(Vec::new());
+    }
+    Ok(fetch(cluster, &Ask { kind, namespace: None, names: Vec::new() }).await?.0)
+}
+
 /// The objects, and the names of those that do not exist.
 async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)> {
     let Ask { kind, namespace, names } = ask;
@@ -187,7 +200,7 @@ fn hide(object: &mut Value) {
 }
 
 /// Takes away what only this cluster knows.
-fn strip(object: &mut Value) {
+pub(crate) fn strip(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for key in [
             "uid",

@@ -22,6 +22,7 @@ mod files;
 mod get;
 mod ipam;
 mod live;
+mod migrate;
 mod node;
 mod parameters;
 mod patch;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Cli, ConfigVerb, IpamVerb, NodeVerb, PolicyVerb, Verb};
+use args::{Cli, ConfigVerb, DatastoreVerb, IpamVerb, MigrateVerb, NodeVerb, PolicyVerb, Verb};
 
 /// What a verb says about how it went, beside its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,12 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         }
         Verb::Config { verb: ConfigVerb::Explain(args) } => parameters::explain(&args),
         Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
+        Verb::Datastore { verb: DatastoreVerb::Migrate { verb } } => match verb {
+            MigrateVerb::Lock => migrate::set_ready(&access, false),
+            MigrateVerb::Unlock => migrate::set_ready(&access, true),
+            MigrateVerb::Export => migrate::export(&access),
+            MigrateVerb::Import(args) => migrate::import(&access, args),
+        },
         Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
         Verb::Node { verb: NodeVerb::Config(args) } => node::config(&args),
         Verb::Node { verb: NodeVerb::Preflight(args) } => preflight::preflight(&args),

@@ -117,7 +117,7 @@ impl Change {
 }
 
 /// How a change went.
-enum Modified {
+pub(crate) enum Modified {
     Written,
     Unchanged,
     /// What is wrong with the object as it would be.
@@ -125,7 +125,7 @@ enum Modified {
 }
 
 /// One object.
-struct Target<'a> {
+pub(crate) struct Target<'a> {
     cluster: &'a Cluster,
     kind: &'static Kind,
     namespace: Option<String>,
@@ -133,7 +133,7 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn new(
+    pub(crate) fn new(
         cluster: &'a Cluster,
         (word, name): (&str, &'a str),
         namespace: Option<&str>,
@@ -155,7 +155,11 @@ impl<'a> Target<'a> {
         path(self.kind, self.namespace.as_deref(), Some(self.name))
     }
 
-    async fn modify(&self, mut change: impl FnMut(&mut Value) -> Result<()>) -> Result<Modified> {
+    /// Reads it, changes it, checks it, writes it.
+    pub(crate) async fn modify(
+        &self,
+        mut change: impl FnMut(&mut Value) -> Result<()>,
+    ) -> Result<Modified> {
         for _ in 0..ATTEMPTS {
             let live = self.cluster.send(Method::GET, &self.path(), None).await?;
             let live = live.ok_or_else(|| anyhow!("does not exist"));
