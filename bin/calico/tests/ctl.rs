@@ -620,7 +620,9 @@ fn objects_are_patched() {
         cluster.ctl(&format!("patch ippool p {words}")).good();
         assert_eq!(spec(path), want, "{words}");
     }
-    let again = cluster.ctl(r#"patch ippool p -p {"spec":{"disabled":true}}"#).good();
+    let taken = "--allow-version-mismatch -l debug"; // what scripts for upstream's tool give
+    let again =
+        cluster.ctl(&format!(r#"patch ippool p -p {{"spec":{{"disabled":true}}}} {taken}"#)).good();
     assert_eq!(lines(&again)[0], "IPPool p unchanged");
     for (words, code, said) in [
         (r#"ippool p -p {"spec":{"cidr":"10.8.0.0/16"}}"#, 1, "spec.cidr: cannot be changed"),

@@ -32,6 +32,12 @@ pub(crate) struct Access {
         default_value = "/etc/calico/calicoctl.cfg"
     )]
     pub(crate) config: PathBuf,
+    /// Taken, as scripts for other tools give it: a cluster of another version is never refused.
+    #[arg(long, global = true)]
+    pub(crate) allow_version_mismatch: bool,
+    /// Taken, as scripts for other tools give it: there is no log, errors are told in any case.
+    #[arg(short, long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
