@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use model::policy::Icmp;
 use model::{IfaceName, IpVersion, Protocol};
-use netlink::conntrack::{Conntrack, End, Entry};
+use netlink::conntrack::{Conntrack, End, Entry, Tuple};
 use netlink::route::{Leads, leads};
 use netlink::{Result, Socket};
 use rules::{Affected, Flow, Place};
@@ -20,6 +20,8 @@ const CHUNK: usize = 1_024;
 const ONE_BY_ONE: usize = 4;
 /// Both ends of a TCP connection are told at once, and again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// Marks are set a second time after this time.
+const MARK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the entry of a closed connection stays without a packet.
 const REMEMBERED_SECONDS: u32 = 300;
 const TIME_WAIT: u8 = 7;
@@ -51,6 +53,9 @@ pub(crate) struct Worker<W> {
     wake: W,
     /// Connections of TCP that were cut, by when they are told again, and then closed.
     telling: Vec<(Instant, bool, Entry)>,
+    /// What the mark was set to, to be set once more.
+    marked: HashMap<Tuple, (bool, Entry)>,
+    mark_again_at: Option<Instant>,
 }
 
 /// The other side has gone.
@@ -66,6 +71,8 @@ impl<W: Fn()> Worker<W> {
             news,
             wake,
             telling: Vec::new(),
+            marked: HashMap::new(),
+            mark_again_at: None,
         })
     }
 
@@ -73,7 +80,8 @@ impl<W: Fn()> Worker<W> {
     pub(crate) fn run(mut self, orders: &Receiver<Order>) {
         loop {
             let now = Instant::now();
-            let due = self.telling.iter().map(|(at, ..)| *at).min();
+            let tell_at = self.telling.iter().map(|(at, ..)| *at).min();
+            let due = tell_at.into_iter().chain(self.mark_again_at).min();
             let order = match due {
                 Some(at) => orders.recv_timeout(at.saturating_duration_since(now)),
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -81,7 +89,9 @@ impl<W: Fn()> Worker<W> {
             let said = match order {
                 Ok(Order::Look(affected)) => self.look(&affected),
                 Ok(Order::Mark(entries, on)) => self.mark(&entries, on),
-                Err(RecvTimeoutError::Timeout) => self.tell_again(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.mark_again(now.max(due.unwrap_or(now))).and_then(|()| self.tell_again())
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if said.is_err() {
@@ -145,6 +155,8 @@ impl<W: Fn()> Worker<W> {
         if let Err(error) = self.conntrack.mark(entries, self.bit, on) {
             return self.say(News::Failed(error.to_string()));
         }
+        self.marked.extend(entries.iter().map(|entry| (entry.original, (on, *entry))));
+        self.mark_again_at.get_or_insert_with(|| Instant::now() + MARK_AGAIN);
         if !on {
             // Both ends of these have been told: the connection is over, whatever policy says now.
             let cleared: HashSet<_> = entries.iter().map(|e| e.original).collect();
@@ -182,6 +194,27 @@ impl<W: Fn()> Worker<W> {
             true
         });
         self.close(&closing)
+    }
+
+    /// Rules of others may change marks packet by packet, and the kernel reads and writes them in two steps: what we
+    /// wrote in between is lost.
+    fn mark_again(&mut self, now: Instant) -> std::result::Result<(), Over> {
+        if self.mark_again_at.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        self.mark_again_at = None;
+        let all = std::mem::take(&mut self.marked).into_values();
+        let (cut, resumed): (Vec<_>, Vec<_>) = all.partition(|(on, _)| *on);
+        for (entries, on) in [(cut, true), (resumed, false)] {
+            let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
+            if entries.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.conntrack.mark(&entries, self.bit, on) {
+                return self.say(News::Failed(error.to_string()));
+            }
+        }
+        Ok(())
     }
 
     fn close(&mut self, entries: &[Entry]) -> std::result::Result<(), Over> {
