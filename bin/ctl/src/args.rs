@@ -478,7 +478,7 @@ pub(crate) enum NodeVerb {
     /// Shows the settings that the agent of this node runs with, and where each comes from.
     Config(NodeConfigArgs),
     /// Shows who else can drop, translate, untrack or redirect packets here, and what to do about it: exit code 0
-    /// whatever is found, 1 if the kernel could not be asked.
+    /// whatever is found, 1 if something could not be looked at.
     Preflight(NodePreflightArgs),
 }
 

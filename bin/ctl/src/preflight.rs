@@ -1,14 +1,14 @@
 //! `node preflight`: who else can decide about packets on this machine, before us and behind us.
 
-use anyhow::{Context as _, Result};
-use hooks::{Finding, NOT_SEEN, When, look};
+use anyhow::Result;
+use hooks::{Finding, Look, NOT_SEEN, When, look};
 
 use crate::Outcome;
 use crate::args::{NodePreflightArgs, ResultOutput};
 use crate::print::{Out, Table, complain};
 
 pub(crate) fn preflight(args: &NodePreflightArgs) -> Result<Outcome> {
-    let found = look().context("the kernel cannot be asked who decides about packets")?;
+    let Look { found, unseen } = look();
     let mut out = Out::new();
     if args.output == ResultOutput::Json {
         for finding in &found {
@@ -18,8 +18,11 @@ pub(crate) fn preflight(args: &NodePreflightArgs) -> Result<Outcome> {
         tell(&found, &mut out)?;
     }
     out.finish()?;
+    for part in &unseen {
+        complain(&format!("could not be looked at: {part}"));
+    }
     complain(NOT_SEEN);
-    Ok(Outcome::Done)
+    Ok(if unseen.is_empty() { Outcome::Done } else { Outcome::Failed })
 }
 
 fn tell(found: &[Finding], out: &mut Out) -> Result<()> {

@@ -19,25 +19,23 @@ const SHARE: u32 = 20;
 /// Looks now, when other tables change, and every ten seconds, for ever.
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut known: Option<BTreeSet<Finding>> = None;
-    let mut failed = String::new();
+    let mut unseen = Vec::new();
     loop {
         let began = Instant::now();
-        match blocking(|| Ok(look()?)).await {
-            Ok(found) => {
-                let found = BTreeSet::from_iter(found);
-                if known.as_ref() != Some(&found) {
-                    tell(&known.unwrap_or_default(), &found);
-                    shared.foreign(&found);
-                }
-                (known, failed) = (Some(found), String::new());
+        if let Ok(look) = blocking(|| Ok(look())).await {
+            let mut found = BTreeSet::from_iter(look.found);
+            if !look.unseen.is_empty() {
+                // What could not be looked at has not gone for that.
+                found.extend(known.iter().flatten().cloned());
             }
-            Err(error) => {
-                let error = format!("{error:#}");
-                if error != failed {
-                    tracing::warn!(error, "who else decides about packets cannot be found out");
-                }
-                failed = error;
+            if known.as_ref() != Some(&found) {
+                tell(&known.unwrap_or_default(), &found);
+                shared.foreign(&found);
             }
+            for part in look.unseen.iter().filter(|part| !unseen.contains(*part)) {
+                tracing::warn!(part, "who else decides about packets cannot be found out here");
+            }
+            (known, unseen) = (Some(found), look.unseen);
         }
         tokio::time::sleep(PAUSE.max(began.elapsed() * SHARE)).await;
         // An end of the wait is as good as an event.

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use netlink::Socket;
 use netlink::codec::{Attrs, Request, text, u8_at, u32_at};
-use netlink::{Socket, link};
 use nft::Effect;
 
 use crate::{Error, Finding, Kind, When, bpf};
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_XDP: u16 = 43;
+const IFLA_EXT_MASK: u16 = 29;
+/// `RTEXT_FILTER_SKIP_STATS`.
+const SKIP_STATS: u32 = 1 << 3;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const TCA_KIND: u16 = 1;
 const LINK_HEADER: usize = 16;
@@ -19,15 +22,22 @@ const SIDES: [(u32, &str); 2] = [(0xffff_fff2, "ingress"), (0xffff_fff3, "egress
 /// And those of an `ingress` queue.
 const INGRESS_QUEUE: u32 = 0xffff_0000;
 
-pub(crate) fn look() -> Result<Vec<Finding>, Error> {
-    let mut socket = Socket::open()?;
-    let mut found = xdp(&mut socket)?;
-    let links = link::list(&mut socket)?;
-    let links: Vec<(u32, &str)> = links.iter().map(|l| (l.index, l.name.as_str())).collect();
-    found.extend(filters(&mut socket, &links)?);
-    for (index, name) in links {
+/// XDP programs and tc filters.
+pub(crate) fn look(socket: &mut Socket, links: &[Link]) -> Result<Vec<Finding>, Error> {
+    let advice = "the program may take packets before anything else sees them";
+    let with_xdp = links.iter().filter(|link| link.xdp);
+    let mut found: Vec<_> =
+        with_xdp.map(|link| of(Kind::Xdp, "device", link.name.clone(), advice)).collect();
+    found.extend(filters(socket, links)?);
+    Ok(found)
+}
+
+/// BPF programs by tcx.
+pub(crate) fn tcx(links: &[Link]) -> Result<Vec<Finding>, Error> {
+    let mut found = Vec::new();
+    for Link { index, name, .. } in links {
         for (attach, side) in [(bpf::TCX_INGRESS, "ingress"), (bpf::TCX_EGRESS, "egress")] {
-            let count = bpf::attached(index, attach).map_err(Error::Bpf)?;
+            let count = bpf::attached(*index, attach).map_err(Error::Bpf)?;
             if count > 0 {
                 let advice =
                     "the program may take packets past policy: `bpftool net` says which it is";
@@ -37,6 +47,29 @@ pub(crate) fn look() -> Result<Vec<Finding>, Error> {
         }
     }
     Ok(found)
+}
+
+pub(crate) struct Link {
+    index: u32,
+    name: String,
+    /// Whether an XDP program is attached.
+    xdp: bool,
+}
+
+/// All devices, without their counters, which would be most of the answer.
+pub(crate) fn links(socket: &mut Socket) -> netlink::Result<Vec<Link>> {
+    let request = Request::new("list links", libc::RTM_GETLINK, 0, &[0; LINK_HEADER]);
+    let request = request.attr_u32(IFLA_EXT_MASK, SKIP_STATS);
+    socket.dump(&request, |m| {
+        let all = Attrs::after(m.payload, LINK_HEADER);
+        let xdp = all.clone().get(IFLA_XDP).map(Attrs);
+        let attached = xdp.and_then(|xdp| xdp.get(IFLA_XDP_ATTACHED)).and_then(|v| u8_at(v, 0));
+        Some(Link {
+            index: u32_at(m.payload, 4)?,
+            name: all.get(IFLA_IFNAME).and_then(text).unwrap_or("?").to_owned(),
+            xdp: attached.is_some_and(|how| how != 0),
+        })
+    })
 }
 
 fn of(kind: Kind, side: &'static str, name: String, advice: &'static str) -> Finding {
@@ -51,20 +84,7 @@ fn of(kind: Kind, side: &'static str, name: String, advice: &'static str) -> Fin
     }
 }
 
-fn xdp(socket: &mut Socket) -> Result<Vec<Finding>, Error> {
-    let request = Request::new("list programs of links", libc::RTM_GETLINK, 0, &[0; LINK_HEADER]);
-    let found = socket.dump(&request, |m| {
-        let attributes = Attrs::after(m.payload, LINK_HEADER);
-        let xdp = Attrs(attributes.clone().get(IFLA_XDP)?);
-        let attached = xdp.get(IFLA_XDP_ATTACHED).and_then(|v| u8_at(v, 0))?;
-        (attached != 0)
-            .then(|| attributes.get(IFLA_IFNAME).and_then(text).unwrap_or("?").to_owned())
-    })?;
-    let advice = "the program may take packets before anything else sees them";
-    Ok(found.into_iter().map(|name| of(Kind::Xdp, "device", name, advice)).collect())
-}
-
-fn filters(socket: &mut Socket, links: &[(u32, &str)]) -> Result<Vec<Finding>, Error> {
+fn filters(socket: &mut Socket, links: &[Link]) -> Result<Vec<Finding>, Error> {
     let header = |index: u32, parent: u32| {
         let mut header = [0; TC_HEADER];
         header[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -82,7 +102,7 @@ fn filters(socket: &mut Socket, links: &[(u32, &str)]) -> Result<Vec<Finding>, E
     })?;
     let mut found = Vec::new();
     for (index, sides) in queues {
-        let name = links.iter().find(|l| l.0 == index).map_or("?", |l| l.1);
+        let name = links.iter().find(|l| l.index == index).map_or("?", |l| l.name.as_str());
         for (parent, side) in sides {
             let request =
                 Request::new("list filters", libc::RTM_GETTFILTER, 0, &header(index, *parent));

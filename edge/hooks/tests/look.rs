@@ -10,9 +10,15 @@ use testkit::{in_netns, sh};
 
 type Row<'a> = (&'a str, When, &'a str, Option<i32>, &'a [Effect]);
 
+fn seen() -> Vec<Finding> {
+    let look = look();
+    assert_eq!(look.unseen, [""; 0], "the kernel can be asked");
+    look.found
+}
+
 /// Everything that is found of these kinds, and nothing else.
 fn expect(kinds: &[Kind], wanted: &[Row<'_>]) {
-    let found = look().expect("the kernel can be asked");
+    let found = seen();
     let found: Vec<&Finding> = found.iter().filter(|f| kinds.contains(&f.kind)).collect();
     for (name, when, hook, priority, effects) in wanted {
         let one = found.iter().find(|f| f.name == *name);
@@ -28,7 +34,7 @@ fn expect(kinds: &[Kind], wanted: &[Row<'_>]) {
 #[test]
 fn an_empty_namespace_has_nobody() {
     in_netns(|| {
-        let found = look().expect("the kernel can be asked");
+        let found = seen();
         // Those of netfilter links may be another namespace's.
         let found: Vec<_> = found.iter().filter(|f| f.kind != Kind::Bpf).collect();
         assert!(found.is_empty(), "{found:?}");
@@ -143,13 +149,13 @@ fn programs_at_devices_and_in_netfilter() {
         let netfilter = program(32, 1, 45);
         let held = attach(&netfilter, 0, 45, &[2, 2, 77, 0]);
         let ours = |f: &Finding| f.kind == Kind::Bpf && f.priority == Some(77);
-        let found = look().expect("the kernel can be asked");
+        let found = seen();
         let one = found.iter().find(|f| ours(f)).expect("the link is found");
         assert_eq!((one.when, one.hook), (When::After, "forward"));
         assert!(one.name.starts_with("ip link "), "{}", one.name);
         drop(held);
         // The kernel takes it off when nobody holds it, a moment later.
-        let gone = || !look().expect("the kernel can be asked").iter().any(ours);
+        let gone = || !seen().iter().any(ours);
         let began = std::time::Instant::now();
         while !gone() {
             assert!(began.elapsed().as_secs() < 10, "the link stays");
