@@ -11,5 +11,7 @@ if [ ! -x "$home/bin/cargo-deny" ]; then
         --no-default-features --root "$home" --quiet
     rm -rf "$home/target"
 fi
+# A build fetches only what this machine's target needs; the graph that is checked names every target's crates.
+cargo fetch --locked --quiet
 # Advisories need a database from the network; the other checks are complete without one.
 "$home/bin/cargo-deny" --offline check --hide-inclusion-graph licenses bans sources
