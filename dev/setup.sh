@@ -13,6 +13,8 @@ needed=(
   ip:iproute2           # tests look at the kernel with other eyes than ours
   nft:nftables          # likewise
   iptables-legacy:iptables # other programs' rules, which are reported
+  conntrack:conntrack   # the kernel's flows, seen with other eyes than ours
+  sysctl:procps         # switches of test namespaces
   "$@"
 )
 rust_wanted=1.95
