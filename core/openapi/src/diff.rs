@@ -1,6 +1,6 @@
 //! What field ownership does with one or two objects beside their schema: collect, compare, merge, remove.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -111,7 +111,7 @@ pub(crate) fn check(
             }
         }
         Value::Array(list) if node.list != ListType::Atomic => {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             for item in list {
                 let step =
                     item_step(tree, node, item).map_err(|e| format!("{}: {e}", show(path)))?;
@@ -340,26 +340,25 @@ fn merge_lists(tree: &Tree, node: &Node, base: &[Value], over: &[Value]) -> Vec<
         list.iter().map(|i| item_step(tree, node, i).ok()).collect()
     };
     let (left, right) = (steps(base), steps(over));
-    let in_left = |step: &Option<Step>| left.contains(step);
-    let in_right = |step: &Option<Step>| right.contains(step);
+    // An item that stands twice in `base` cannot be merged with, only replaced: it has no place.
+    let mut places: BTreeMap<&Option<Step>, Option<usize>> = BTreeMap::new();
+    for (at, step) in left.iter().enumerate() {
+        places.entry(step).and_modify(|place| *place = None).or_insert(Some(at));
+    }
+    let above: BTreeSet<&Option<Step>> = right.iter().collect();
+    let in_left = |step: &Option<Step>| places.contains_key(step);
+    let in_right = |step: &Option<Step>| above.contains(step);
     let element = node.items.unwrap_or(UNTYPED);
-    // An item that stands twice in `base` cannot be merged with, only replaced.
-    let base_item = |step: &Option<Step>| {
-        let mut places = left.iter().enumerate().filter(|(_, s)| *s == step);
-        match (places.next(), places.next()) {
-            (Some((at, _)), None) => Some(&base[at]),
-            _ => None,
-        }
-    };
+    let base_item = |step: &Option<Step>| places.get(step).copied().flatten().map(|at| &base[at]);
     let merged = |at: usize| merge(tree, element, base_item(&right[at]), Some(&over[at]));
     let mut shared = right.iter().filter(|s| in_left(s)).peekable();
-    let mut done: Vec<&Option<Step>> = Vec::new();
+    let mut done: BTreeSet<&Option<Step>> = BTreeSet::new();
     let mut out = Vec::with_capacity(base.len().max(over.len()));
     let (mut l, mut r) = (0, 0);
     while l < left.len() || r < right.len() {
         if l < left.len() && r < right.len() {
             if left[l] == right[r] {
-                done.push(&right[r]);
+                done.insert(&right[r]);
                 out.extend(merged(r));
                 (l, r) = (l + 1, r + 1);
                 shared.next();
@@ -376,12 +375,12 @@ fn merge_lists(tree: &Tree, node: &Node, base: &[Value], over: &[Value]) -> Vec<
                 l += 1;
                 continue;
             }
-            if done.contains(&&left[l]) {
+            if done.contains(&left[l]) {
                 l += 1;
             }
         }
         if r < right.len() {
-            done.push(&right[r]);
+            done.insert(&right[r]);
             out.extend(merged(r));
             if shared.peek().is_some_and(|next| **next == right[r]) {
                 shared.next();

@@ -1,5 +1,7 @@
 //! Merge patches: JSON merge patch (RFC 7386) and Kubernetes' strategic merge patch.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -144,6 +146,7 @@ fn merge_map(
     for (name, deleted) in &directives.deletions {
         if let (Some(Value::Array(list)), Some(deleted)) = (base.get_mut(name), deleted.as_array())
         {
+            let deleted: HashSet<&Value> = deleted.iter().collect();
             list.retain(|item| !deleted.contains(item));
         }
     }
@@ -238,8 +241,9 @@ fn merge_list(
 ) -> Result<Vec<Value>, PatchError> {
     let before = base.clone();
     let Some(key) = list.patch.merge_key.as_deref() else {
+        let mut there: HashSet<Value> = base.iter().cloned().collect();
         for item in patch {
-            if !base.contains(item) {
+            if there.insert(item.clone()) {
                 base.push(item.clone());
             }
         }
@@ -250,15 +254,20 @@ fn merge_list(
     let Some(fresh) = fresh else { return Ok(before) };
     let element = list.items.unwrap_or(UNTYPED);
     let left = base.clone();
+    let mut places = HashMap::with_capacity(base.len());
+    for (at, name) in left.iter().enumerate().filter_map(|(at, old)| Some((at, old.get(key)?))) {
+        places.entry(name).or_insert(at);
+    }
     for item in &fresh {
         let wanted = key_of(key, item)?;
-        let place = base.iter().position(|old| old.get(key) == Some(wanted));
+        let place = places.get(wanted).copied();
         match (place.map(|at| &mut base[at]), item) {
             (Some(Value::Object(old)), Value::Object(new)) => merge_map(tree, element, old, new)?,
             (Some(old), new) => *old = new.clone(),
             (None, new) => {
                 let mut added = new.clone();
                 bare(&mut added);
+                places.insert(wanted, base.len());
                 base.push(added);
             }
         }
@@ -280,18 +289,19 @@ fn special_items(
     patch: &[Value],
 ) -> Result<Option<Vec<Value>>, PatchError> {
     let mut others = Vec::new();
+    let mut deleted = HashSet::new();
     let mut replace = false;
     for item in patch {
         match item.get(DIRECTIVE) {
             None => others.push(item.clone()),
             Some(word) if word == "delete" => {
-                let wanted = key_of(key, item)?;
-                base.retain(|old| old.get(key) != Some(wanted));
+                deleted.insert(key_of(key, item)?);
             }
             Some(word) if word == "replace" => replace = true,
             Some(word) => return Err(PatchError::Directive(word.to_string())),
         }
     }
+    base.retain(|old| old.get(key).is_none_or(|name| !deleted.contains(name)));
     if replace {
         others.iter_mut().for_each(bare);
         *base = others;
@@ -300,17 +310,33 @@ fn special_items(
     Ok(Some(others))
 }
 
+/// What tells an item of a list from the others: the value of its key, or all of it. Null without the key.
+fn name_of<'a>(key: Option<&str>, item: &'a Value) -> &'a Value {
+    key.map_or(item, |k| &item[k])
+}
+
+/// Where each name stands first.
+fn places_of<'a>(key: Option<&str>, list: &'a [Value]) -> HashMap<&'a Value, usize> {
+    let mut places = HashMap::with_capacity(list.len());
+    for (at, item) in list.iter().enumerate() {
+        places.entry(name_of(key, item)).or_insert(at);
+    }
+    places
+}
+
 /// Puts the items that `order` names into its order; the others keep their place relative to what was before them.
 fn reorder(key: Option<&str>, list: &mut Vec<Value>, before: &[Value], order: &[Value]) {
-    let name = |item: &Value| key.map_or_else(|| item.clone(), |k| item[k].clone());
-    let index = |names: &[Value], item: &Value| names.iter().position(|n| name(n) == name(item));
+    let order = places_of(key, order);
+    let before = places_of(key, before);
+    let place_in =
+        |places: &HashMap<&Value, usize>, item: &Value| places.get(name_of(key, item)).copied();
     let (mut named, others): (Vec<Value>, Vec<Value>) =
-        list.drain(..).partition(|item| index(order, item).is_some());
-    named.sort_by_key(|item| index(order, item));
+        list.drain(..).partition(|item| place_in(&order, item).is_some());
+    named.sort_by_key(|item| place_in(&order, item));
     let mut others = others.into_iter().peekable();
     let mut named = named.into_iter().peekable();
     while let (Some(other), Some(wanted)) = (others.peek(), named.peek()) {
-        let first = match (index(before, other), index(before, wanted)) {
+        let first = match (place_in(&before, other), place_in(&before, wanted)) {
             (Some(o), Some(w)) => o < w,
             _ => false,
         };

@@ -1,5 +1,7 @@
 //! Validation: types, presence, ranges, lengths, patterns, formats, alternatives.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::format;
@@ -151,10 +153,14 @@ impl Validator<'_> {
             ListType::Map(keys) => Value::Array(keys.iter().map(|k| item[&**k].clone()).collect()),
             _ => item.clone(),
         };
+        // A table of what was seen: the list may be as long as a body can hold.
+        let mut seen = HashSet::with_capacity(list.len());
         for (i, item) in list.iter().enumerate() {
             let key = key_of(item);
-            if list[..i].iter().any(|earlier| key_of(earlier) == key) {
+            if seen.contains(&key) {
                 self.report(&Path::Item(path, i), DUPLICATE, format!("Duplicate value: {key}"));
+            } else {
+                seen.insert(key);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The structure: unknown fields, types, words, ranges, lengths, required fields.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -123,8 +124,11 @@ impl Walk<'_> {
             self.value(of, item, &At::Item(field, index));
         }
         if schema.get("x-kubernetes-list-type").and_then(Value::as_str) == Some("set") {
+            // A table of what was seen: nothing bounds the length of some of these lists.
+            let mut seen: HashMap<&Value, usize> = HashMap::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
-                if let Some(first) = items[..index].iter().position(|other| other == item) {
+                let first = *seen.entry(item).or_insert(index);
+                if first != index {
                     let message = format!("{} stands in [{first}] already", shown(item));
                     self.tell(&At::Item(field, index), message);
                 }
