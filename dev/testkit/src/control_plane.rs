@@ -4,10 +4,9 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -18,6 +17,8 @@ use rcgen::{
 };
 
 use crate::Netns;
+use crate::etcd;
+use crate::supervisor::{Supervisor, free_ports};
 
 /// How long the parts may take to come up; some seconds on a machine with nothing else to do.
 const READY: Duration = Duration::from_mins(2);
@@ -41,11 +42,9 @@ pub enum Controllers {
 pub struct ControlPlane {
     /// Where it runs; nothing for the namespace of the test.
     netns: Option<Netns>,
-    folder: PathBuf,
     server: String,
     kubectl: PathBuf,
-    supervisor: Child,
-    orders: Option<ChildStdin>,
+    supervisor: Supervisor,
 }
 
 /// A built program of `dev/kube`: `cluster` or `kubectl`.
@@ -95,20 +94,15 @@ impl ControlPlane {
 
     fn launch(controllers: Controllers, netns: Option<Netns>, address: Ipv4Addr) -> Self {
         let (program, kubectl) = (kube_program("cluster"), kube_program("kubectl"));
-        let folder = tempfile::Builder::new().prefix("kube-").tempdir().expect("a folder").keep();
-        let mut supervisor = Command::new("sh");
-        supervisor.args(["-c", include_str!("supervise.sh"), "sh"]).arg(&folder);
-        supervisor.stdin(Stdio::piped()).process_group(0);
-        let inside = || (supervisor.spawn().expect("sh starts"), free_ports());
-        let (mut supervisor, [etcd, peer, api, manager, scheduler]) =
-            within(netns.as_ref(), inside);
-        let orders = supervisor.stdin.take();
+        let inside = || (Supervisor::start("kube-"), free_ports());
+        let (supervisor, [etcd, peer, api, manager, scheduler]) = within(netns.as_ref(), inside);
         let server = format!("https://{address}:{api}");
-        write_identity(&folder, &server, address);
-        let mut plane = Self { netns, folder, server, kubectl, supervisor, orders };
+        write_identity(supervisor.folder(), &server, address);
+        let mut plane = Self { netns, server, kubectl, supervisor };
         let program = program.display().to_string();
-        let at = plane.folder.display().to_string();
-        plane.part("etcd", &program, &etcd_flags(&at, etcd, peer));
+        let at = plane.folder().display().to_string();
+        let url = format!("http://127.0.0.1:{etcd}");
+        plane.part("etcd", &program, &etcd::flags(&at, &url, peer));
         let flags = apiserver_flags(&at, etcd, (address, api), controllers);
         plane.part("kube-apiserver", &program, &flags);
         if controllers != Controllers::Absent {
@@ -132,17 +126,12 @@ impl ControlPlane {
 
     /// Starts a command that is killed at the end; its log is with the others. `name` is its own, and a word.
     pub(crate) fn run_until_the_end(&mut self, name: &str, words: &[&str]) {
-        self.order(&format!("start {name} {}", quoted_all(words)));
+        self.supervisor.run_until_the_end(name, words);
     }
 
     /// Runs a command at the very end, when everything is killed.
     pub(crate) fn run_at_the_end(&mut self, words: &[&str]) {
-        self.order(&format!("at_end {}", quoted(&quoted_all(words))));
-    }
-
-    fn order(&mut self, line: &str) {
-        let orders = self.orders.as_mut().expect("open until the end");
-        writeln!(orders, "{line}").expect("the supervisor reads");
+        self.supervisor.run_at_the_end(words);
     }
 
     fn until_ready(&self) -> Result<(), String> {
@@ -153,22 +142,13 @@ impl ControlPlane {
             if asked.iter().all(answers) {
                 return Ok(());
             }
-            let dead = ["etcd", "kube-apiserver"].into_iter().find(|part| !self.lives(part));
+            let dead =
+                ["etcd", "kube-apiserver"].into_iter().find(|part| !self.supervisor.lives(part));
             if dead.is_some() || Instant::now() > until {
                 return Err(format!("the control plane does not start\n{}", self.logs()));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-    }
-
-    /// Whether a part runs; one that was not started yet may.
-    fn lives(&self, part: &str) -> bool {
-        let pid = fs::read_to_string(self.folder.join(format!("{part}.pid"))).unwrap_or_default();
-        let stat = match pid.trim() {
-            "" => return true,
-            pid => fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default(),
-        };
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
     }
 
     /// Where the API server is.
@@ -178,7 +158,7 @@ impl ControlPlane {
 
     /// A kubeconfig of the administrator.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("kubeconfig")
+        self.folder().join("kubeconfig")
     }
 
     /// The process of a part, such as `kube-apiserver`.
@@ -186,14 +166,12 @@ impl ControlPlane {
     /// # Panics
     /// If that part does not run.
     pub fn pid(&self, part: &str) -> i32 {
-        let file = self.folder.join(format!("{part}.pid"));
-        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        text.trim().parse().expect("a process id")
+        self.supervisor.pid(part)
     }
 
     /// Where everything of it lies.
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.supervisor.folder()
     }
 
     /// Runs kubectl as the administrator: what it printed, or why it failed.
@@ -207,7 +185,7 @@ impl ControlPlane {
     /// Never: standard input is piped.
     pub fn kubectl_with(&self, words: &[&str], input: &str) -> Result<String, String> {
         let mut command = Command::new(&self.kubectl);
-        command.args(words).env("KUBECONFIG", self.kubeconfig()).env("HOME", &self.folder);
+        command.args(words).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.folder());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |error: std::io::Error| format!("kubectl: {error}");
         let mut child = within(self.netns.as_ref(), || command.spawn()).map_err(failed)?;
@@ -237,29 +215,7 @@ impl ControlPlane {
 
     /// The end of every part's log.
     pub fn logs(&self) -> String {
-        let mut text = String::new();
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|e| e == "log"))
-            .collect();
-        files.sort();
-        for file in files {
-            let log = fs::read(&file).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log[log.len().saturating_sub(3000)..]).into_owned();
-            writeln!(text, "{}:\n{log}", file.display()).expect("a string takes it");
-        }
-        text
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        // The supervisor ends by itself now; there is nobody to tell if it cannot be waited for.
-        let _ = self.supervisor.wait();
+        self.supervisor.logs()
     }
 }
 
@@ -269,34 +225,6 @@ fn within<T: Send>(netns: Option<&Netns>, work: impl FnOnce() -> T + Send) -> T 
         Some(netns) => netns.run(work),
         None => work(),
     }
-}
-
-fn quoted_all(words: &[&str]) -> String {
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// Ports that were free a moment ago.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("it is bound").port())
-}
-
-fn etcd_flags(at: &str, client: u16, peer: u16) -> Vec<String> {
-    vec![
-        "--name=only".into(),
-        format!("--data-dir={at}/etcd"),
-        "--unsafe-no-fsync".into(),
-        "--log-level=warn".into(),
-        format!("--listen-client-urls=http://127.0.0.1:{client}"),
-        format!("--advertise-client-urls=http://127.0.0.1:{client}"),
-        format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
-        format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
-        format!("--initial-cluster=only=http://127.0.0.1:{peer}"),
-    ]
 }
 
 fn apiserver_flags(

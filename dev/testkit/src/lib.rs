@@ -3,7 +3,7 @@
 //! What goes in: a test that needs a kernel of its own. What comes out: network namespaces that
 //! nobody else has, nodes and pods joined to a small network, and measured answers to "can this one
 //! reach that one". And a test that needs a real Kubernetes: etcd and its API server, for it alone, and nodes that run
-//! containers.
+//! containers; or etcd alone.
 //!
 //! Invariants: every namespace is unique to its test, so tests run in parallel; everything is gone
 //! when its owner is dropped, also while panicking; without root it panics, because a test that
@@ -15,13 +15,16 @@
 //! itself.
 
 mod control_plane;
+mod etcd;
 mod kubelet;
 mod netns;
 mod probe;
+mod supervisor;
 mod topology;
 mod wire;
 
 pub use control_plane::{ControlPlane, Controllers, kube_program};
+pub use etcd::Etcd;
 pub use kubelet::{Furniture, NodeFolder};
 pub use netns::{NamedNetns, Netns, in_netns, unique};
 pub use probe::{Server, can_connect, tcp_reply, udp_reply};
