@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::Surface;
 use crate::api::Api;
 use crate::defaults;
 use crate::names;
@@ -91,7 +92,9 @@ pub(crate) fn suffix() -> String {
 /// Completes a new object in its stored form, or refuses it.
 pub(crate) fn create(api: &Api, home: &Resource, object: &mut Value) -> Result<()> {
     let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
-    if let Some(namespace) = &namespace {
+    if let Some(namespace) = &namespace
+        && api.options.surface == Surface::Cluster
+    {
         namespace_open(api, home, namespace)?;
     }
     defaults::complete(home, object);

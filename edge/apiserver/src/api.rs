@@ -32,7 +32,7 @@ impl Api {
         tokens: Tokens,
         audit: Option<Log>,
     ) -> Self {
-        let fixed = Fixed::new();
+        let fixed = Fixed::new(options.surface);
         let registry = RwLock::new(Arc::new(Registry::build(&fixed, &definitions(&*storage))));
         let gate = Arc::new(Gate::new(options.limits.clone()));
         let audit = audit.map(Arc::new);

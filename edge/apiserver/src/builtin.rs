@@ -157,6 +157,16 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
     })
 }
 
+/// Calico's resources where there is no Kubernetes to derive any of them from: all are stored.
+pub(crate) fn calico_alone() -> impl Iterator<Item = Resource> {
+    calico().filter(|resource| resource.group == "projectcalico.org").map(|resource| Resource {
+        home: (resource.group.clone(), resource.plural.clone()),
+        view: View::Same,
+        origins: Origins::Stored,
+        ..resource
+    })
+}
+
 /// Adds the schemas of those resources, and of others that the published documents here do not have.
 pub(crate) fn add_schemas(schemas: &mut openapi::Schemas) {
     for (kind, schema) in rbac::schemas() {

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -39,6 +39,17 @@ const PART: usize = 64 << 10;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// The body of a request: from a connection, or of this process.
+pub(crate) trait Incoming:
+    hyper::body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin
+{
+}
+
+impl<B> Incoming for B where
+    B: hyper::body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin
+{
+}
+
 /// Who is at the other end of a connection.
 pub(crate) struct Peer {
     pub(crate) tracker: Arc<Tracker>,
@@ -48,10 +59,10 @@ pub(crate) struct Peer {
 }
 
 /// Answers a request, always.
-pub(crate) async fn answer(
+pub(crate) async fn answer<B: Incoming>(
     api: Arc<Api>,
     peer: &Peer,
-    request: Request<Incoming>,
+    request: Request<B>,
 ) -> Response<connections::Answer> {
     let in_flight = peer.tracker.request();
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -101,10 +112,10 @@ fn plain(value: &Value) -> Response<Body> {
     json(200, "application/json", Bytes::from(value.to_string()))
 }
 
-async fn handle(
+async fn handle<B: Incoming>(
     api: &Arc<Api>,
     peer: &Peer,
-    request: Request<Incoming>,
+    request: Request<B>,
     permit: &mut Option<Permit>,
     trail: &mut Trail,
 ) -> Result<Response<Body>> {
@@ -171,7 +182,7 @@ async fn handle(
 }
 
 /// Reads a body, as far as size, time and the other bodies in memory allow.
-async fn collect(api: &Api, mut incoming: Incoming) -> Result<(Bytes, Upload)> {
+async fn collect(api: &Api, mut incoming: impl Incoming) -> Result<(Bytes, Upload)> {
     let limits = &api.gate.limits;
     match tokio::time::timeout(limits.body, read_body(api, &mut incoming)).await {
         Ok(Err(error)) if error.code != 400 => {
@@ -187,7 +198,7 @@ async fn collect(api: &Api, mut incoming: Incoming) -> Result<(Bytes, Upload)> {
     }
 }
 
-async fn read_body(api: &Api, incoming: &mut Incoming) -> Result<(Bytes, Upload)> {
+async fn read_body(api: &Api, incoming: &mut impl Incoming) -> Result<(Bytes, Upload)> {
     let mut upload = api.gate.upload();
     let mut bytes = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -206,7 +217,7 @@ async fn read_body(api: &Api, incoming: &mut Incoming) -> Result<(Bytes, Upload)
 
 /// Reads on, within reason: a client that is still sending when the connection is closed does not
 /// see the answer.
-async fn discard(mut incoming: Incoming) {
+async fn discard(mut incoming: impl Incoming) {
     let mut left = 4 * body::LIMIT;
     while let Some(Ok(frame)) = incoming.frame().await {
         let read = frame.data_ref().map_or(0, Bytes::len);

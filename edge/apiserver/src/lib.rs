@@ -23,6 +23,7 @@ mod document;
 mod draft;
 mod http;
 mod limits;
+mod local;
 mod managed;
 mod names;
 mod negotiate;
@@ -46,6 +47,7 @@ mod view;
 
 pub use audit::AuditOptions;
 pub use limits::Limits;
-pub use server::{Access, Options, Server};
+pub use local::Local;
+pub use server::{Access, Options, Server, Surface};
 pub use services::Range;
 pub use tls::{Identity, IdentityError};

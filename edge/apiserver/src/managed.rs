@@ -10,6 +10,9 @@ use crate::status::{ApiError, Result};
 
 /// Records who wrote what in `after`, a write other than server-side apply.
 pub(crate) fn track(api: &Api, call: &Call, before: Option<&Value>, after: &mut Value, time: &str) {
+    if !api.options.ownership {
+        return;
+    }
     let home = api.home(&call.resource);
     if let Some(schema) = &home.shape.schema {
         let subresource = call.subresource.as_deref().unwrap_or_default();

@@ -9,6 +9,7 @@ use openapi::Schemas;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::Surface;
 use crate::builtin;
 use crate::derived::Origins;
 use crate::document::Documents;
@@ -211,11 +212,15 @@ pub(crate) struct Fixed {
 }
 
 impl Fixed {
-    /// Kubernetes' own kinds that we serve, Calico's, and the operator's.
-    pub(crate) fn new() -> Self {
+    /// What the surface shows: Kubernetes' own kinds that we serve, Calico's, and the operator's; or
+    /// Calico's alone.
+    pub(crate) fn new(surface: Surface) -> Self {
         let mut schemas = Schemas::builtin();
         builtin::add_schemas(&mut schemas);
-        let mut resources: Vec<_> = builtin::kubernetes().chain(builtin::calico()).collect();
+        let mut resources: Vec<_> = match surface {
+            Surface::Cluster => builtin::kubernetes().chain(builtin::calico()).collect(),
+            Surface::Calico => builtin::calico_alone().collect(),
+        };
         for resource in &mut resources {
             let Resource { group, version, kind, .. } = &*resource;
             resource.shape.schema = schemas.for_kind(group, version, kind);

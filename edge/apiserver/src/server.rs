@@ -31,6 +31,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// The most that a request's line and headers may take.
 const HEAD: u32 = 64 << 10;
 
+/// Which kinds are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Surface {
+    /// A whole cluster's: pods, namespaces, roles, definitions and the rest of what a small Kubernetes has,
+    /// and Calico's kinds, of which some are made from those.
+    #[default]
+    Cluster,
+    /// Calico's kinds alone, all of them stored as they are. Namespaces are only words.
+    Calico,
+}
+
 /// How the server is to behave.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -44,6 +55,10 @@ pub struct Options {
     pub limits: Limits,
     /// Who else is known, and what is noted.
     pub access: Access,
+    /// Which kinds are served.
+    pub surface: Surface,
+    /// Whether it is noted in `metadata.managedFields` who wrote what: server-side apply needs it.
+    pub(crate) ownership: bool,
     /// Filled in by [`Server::new`] from the identity.
     pub(crate) token: String,
 }
@@ -58,6 +73,8 @@ impl Options {
             service_ranges: Range::new(base.into(), 16).into_iter().collect(),
             limits: Limits::default(),
             access: Access::default(),
+            surface: Surface::default(),
+            ownership: true,
             token: String::new(),
         }
     }
@@ -111,7 +128,10 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let (stop, stopped) = watch::channel(false);
-        controllers::prepare(&self.api).await.map_err(io::Error::other)?;
+        let surface = self.api.options.surface;
+        if surface == Surface::Cluster {
+            controllers::prepare(&self.api).await.map_err(io::Error::other)?;
+        }
         let mut tasks = tokio::task::JoinSet::new();
         let table = Arc::new(Connections::new(&self.api.gate.limits));
         for listener in listeners {
@@ -120,7 +140,9 @@ impl Server {
             let (table, stopped) = (table.clone(), stopped.clone());
             tasks.spawn(accept(listener, self.tls.clone(), self.api.clone(), table, stopped));
         }
-        tasks.spawn(controllers::run(self.api.clone()));
+        if surface == Surface::Cluster {
+            tasks.spawn(controllers::run(self.api.clone()));
+        }
         shutdown.await;
         stop.send_replace(true);
         tasks.shutdown().await;

@@ -150,6 +150,11 @@ impl From<StorageError> for ApiError {
                 Self::new(409, "Conflict", error.to_string())
             }
             StorageError::Failed(_) => Self::internal(error),
+            StorageError::Invalid(_) => Self::new(422, "Invalid", error.to_string()),
+            StorageError::Forbidden(_) => Self::forbidden(error.to_string()),
+            StorageError::Unavailable(_) => Self::new(503, "ServiceUnavailable", error.to_string())
+                .with_details(serde_json::json!({"retryAfterSeconds": 1})),
+            StorageError::Unknown(_) => Self::new(504, "Timeout", error.to_string()),
         }
     }
 }

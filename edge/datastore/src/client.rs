@@ -95,6 +95,11 @@ impl Datastore {
         Ok(Self { client })
     }
 
+    /// Over a client that is there.
+    pub fn over(client: kube::Client) -> Self {
+        Self { client }
+    }
+
     /// The client underneath.
     pub fn client(&self) -> kube::Client {
         self.client.clone()

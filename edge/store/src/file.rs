@@ -5,13 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::storage::{Change, ChangeKind, Object, StorageError};
+use apiserver::storage::{Change, ChangeKind, Object, State, StorageError};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use serde_json::Value;
 
 use crate::migrate::{self, FORMAT};
-use crate::state::State;
 use crate::{Durability, OpenError, Options};
 
 /// `calico` as a number: SQLite's application id of our files.
@@ -194,13 +193,8 @@ fn load(db: &Connection, options: &Options, path: &Path) -> Result<State, OpenEr
             Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
         })
         .map_err(fail)?;
-    let mut state = State {
-        revision,
-        floor,
-        keep: options.history.max(1),
-        keep_bytes: options.history_bytes,
-        ..State::default()
-    };
+    let mut state = State::new(options.history.max(1), options.history_bytes);
+    (state.revision, state.floor) = (revision, floor);
     let mut query = db.prepare("SELECT key, revision, value FROM objects").map_err(fail)?;
     let mut rows = query.query([]).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {

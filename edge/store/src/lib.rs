@@ -15,14 +15,13 @@ mod file;
 mod migrate;
 mod restore;
 mod serve;
-mod state;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
 
-use apiserver::storage::{Changes, Listing, Object, Storage, StorageError, Write};
+use apiserver::storage::{Changes, Listing, Object, State, Storage, StorageError, Write};
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
@@ -32,7 +31,6 @@ pub use error::{MaintenanceError, OpenError};
 use file::File;
 pub use restore::{Restored, restore};
 pub use serve::{ServeError, ServeOptions, issue, serve};
-use state::State;
 use writer::{Copy, Request, Task, read};
 
 /// What an acknowledged write survives.
@@ -121,7 +119,7 @@ impl Drop for Store {
 }
 
 impl Storage for Store {
-    fn revision(&self) -> u64 {
+    fn revision(&self, _prefix: &str) -> u64 {
         read(&self.state).revision
     }
 

@@ -80,7 +80,7 @@ mod tests {
         let path = dir.path().join("store.db");
         first_format(&path);
         let store = Store::open(&Options::new(&path)).unwrap();
-        assert_eq!(store.revision(), 2);
+        assert_eq!(store.revision(""), 2);
         assert_eq!(store.get("core/x/a").unwrap().value()["n"], 2);
         assert_eq!(store.changes("", 0).unwrap().changes.len(), 2);
         drop(store);

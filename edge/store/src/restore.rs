@@ -51,7 +51,7 @@ fn standing(path: &Path) -> Result<(u64, Option<Store>), MaintenanceError> {
         return Ok((0, None));
     }
     match Store::open(&Options::new(path)) {
-        Ok(store) => Ok((apiserver::storage::Storage::revision(&store), Some(store))),
+        Ok(store) => Ok((apiserver::storage::Storage::revision(&store, ""), Some(store))),
         Err(OpenError::Corrupt { .. } | OpenError::Foreign { .. } | OpenError::Version { .. }) => {
             Ok((0, None))
         }

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock, mpsc};
 
-use apiserver::storage::{Change, ChangeKind, Expect, Object, StorageError, Write};
+use apiserver::storage::{Change, ChangeKind, Expect, Object, State, StorageError, Write};
 use tokio::sync::{oneshot, watch};
 
 use crate::file::File;
-use crate::state::State;
 
 /// The most requests that share one flush.
 const GROUP: usize = 256;

@@ -78,7 +78,7 @@ proptest! {
         let mut model: BTreeMap<String, u64> = BTreeMap::new();
         let mut snapshots = vec![(0, model.clone())];
         for step in steps {
-            let before = store.revision();
+            let before = store.revision("");
             match step {
                 Step::Put(at, value) => {
                     let revision = put(&store, &key(at), value).unwrap().revision();
@@ -93,7 +93,7 @@ proptest! {
                 Step::Stale(at) => {
                     let done = block_on(store.commit(vec![write(&key(at), Expect::At(u64::MAX), Some(object(1)))]));
                     prop_assert!(done.is_err());
-                    prop_assert_eq!(store.revision(), before);
+                    prop_assert_eq!(store.revision(""), before);
                 }
                 Step::Both(a, b) => {
                     // The second write must fail, and take the first one with it.
@@ -103,16 +103,16 @@ proptest! {
                     let failed = matches!(
                         block_on(store.commit(vec![good, bad])), Err(StorageError::Missing { .. }));
                     prop_assert!(failed);
-                    prop_assert_eq!(store.revision(), before);
+                    prop_assert_eq!(store.revision(""), before);
                 }
                 Step::Restart => {
                     drop(store);
                     store = Store::open(&options(dir.path())).unwrap();
-                    prop_assert_eq!(store.revision(), before);
+                    prop_assert_eq!(store.revision(""), before);
                     started = before;
                 }
             }
-            snapshots.push((store.revision(), model.clone()));
+            snapshots.push((store.revision(""), model.clone()));
         }
         for (at, snapshot) in &snapshots {
             if *at >= started {
@@ -150,7 +150,7 @@ fn old_history_expires_and_says_so() {
     assert_eq!(store.changes("", 90).unwrap().changes.len(), 10);
     drop(store);
     let store = Store::open(&small).unwrap();
-    assert_eq!(store.revision(), 100);
+    assert_eq!(store.revision(""), 100);
     assert!(matches!(store.changes("", 10), Err(StorageError::Expired { .. })));
     assert_eq!(store.changes("", 90).unwrap().changes.len(), 10, "kept over the restart");
 }
@@ -201,7 +201,7 @@ fn concurrent_writers_of_one_object_lose_nothing() {
         thread.join().unwrap();
     }
     assert_eq!(store.get("n").unwrap().value()["value"], 400);
-    assert_eq!(store.revision(), 401);
+    assert_eq!(store.revision(""), 401);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn fill(dir: &Path) {
     };
     assert!(matches!(&error, StorageError::Full(_)), "{error}");
     assert!(error.to_string().contains("the disk is full"), "{error}");
-    assert_eq!(store.revision(), kept);
+    assert_eq!(store.revision(""), kept);
     assert_eq!(store.list("", None).unwrap().objects.len() as u64, kept);
     assert!(store.get(&format!("k{kept}")).is_none());
     drop(store);

@@ -49,7 +49,7 @@ trait Controller {
 /// Feeds a controller: queued keys coalesce, failing ones wait a little.
 async fn drive(api: Arc<Api>, mut controller: impl Controller) {
     let mut revisions = api.storage.subscribe();
-    let mut seen = api.storage.revision();
+    let mut seen = api.storage.revision("");
     let mut queue: BTreeSet<String> = controller.all(&api).into_iter().collect();
     loop {
         let mut again = BTreeSet::new();
@@ -69,7 +69,7 @@ async fn drive(api: Arc<Api>, mut controller: impl Controller) {
             seen = found.upto;
             queue.extend(found.changes.iter().flat_map(|c| controller.touched(&api, c)));
         } else {
-            seen = api.storage.revision();
+            seen = api.storage.revision("");
             queue.extend(controller.all(&api));
         }
     }

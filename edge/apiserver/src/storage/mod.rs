@@ -1,12 +1,16 @@
 //! What the API server asks of a store: current objects by key, a revision counter, and the changes
 //! since a revision. Keys are `group/resource/[namespace/]name`; values are Kubernetes objects.
 
+mod state;
+
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
+
+pub use state::State;
 
 /// An object as it was stored at one revision.
 #[derive(Debug)]
@@ -112,7 +116,7 @@ pub struct Changes {
     pub changes: Vec<Change>,
 }
 
-/// Why a store did not do what it was asked. Nothing was written.
+/// Why a store did not do what it was asked. Nothing was written, except perhaps for [`Self::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     /// The object was to be created and is there already.
@@ -149,15 +153,38 @@ pub enum StorageError {
     /// Any other failure of the medium.
     #[error("the store failed, nothing was written: {0}")]
     Failed(String),
+    /// The store behind this one cannot keep such an object.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store behind this one does not let us.
+    #[error("the datastore refuses: {0}")]
+    Forbidden(String),
+    /// The store behind this one does not answer, or does not take the write now.
+    #[error("the datastore cannot be reached, nothing was written: {0}")]
+    Unavailable(String),
+    /// The store behind this one was asked to write and did not answer: whether it did is not known.
+    #[error("the datastore did not answer, it may have written: {0}")]
+    Unknown(String),
 }
 
 /// A transactional, revisioned store of objects.
 ///
-/// Reads never wait for the medium. Each write gets a revision of its own, one higher than the last;
-/// revisions never go back, over restarts neither. A write that was acknowledged survives the process.
+/// Reads never wait for the medium: [`Storage::settle`] does. Each write gets a revision higher than that of
+/// the last one with the same beginning `group/resource/`; revisions never go back, over restarts neither. A
+/// write that was acknowledged survives the process.
 pub trait Storage: Send + Sync + 'static {
-    /// The revision of the last write.
-    fn revision(&self) -> u64;
+    /// Waits until reads under `prefix`, which is a `group/resource/`, show something; with `fresh`, until
+    /// they show every write that was acknowledged to anybody before this was called.
+    fn settle<'a>(
+        &'a self,
+        prefix: &'a str,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        let _ = (prefix, fresh);
+        Box::pin(std::future::ready(Ok(())))
+    }
+    /// The revision of the last write of anything under `prefix`, or a later one.
+    fn revision(&self, prefix: &str) -> u64;
     /// The current object at `key`.
     fn get(&self, key: &str) -> Option<Arc<Object>>;
     /// The objects whose key starts with `prefix`, as of `at` (default: now).
@@ -166,6 +193,6 @@ pub trait Storage: Send + Sync + 'static {
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Arc<Object>>, StorageError>>;
     /// The changes after revision `after` whose key starts with `prefix`.
     fn changes(&self, prefix: &str, after: u64) -> Result<Changes, StorageError>;
-    /// Tells the revision of the last write, each time it moves.
+    /// Tells the revision of a write after each one; of which prefix is not said.
     fn subscribe(&self) -> watch::Receiver<u64>;
 }

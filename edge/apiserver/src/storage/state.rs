@@ -1,32 +1,40 @@
-//! What is in memory: the current objects and a bounded piece of history.
+//! What a store has in memory: the current objects and a bounded piece of history.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use apiserver::storage::{Change, ChangeKind, Changes, Listing, Object, StorageError};
+use super::{Change, ChangeKind, Changes, Listing, Object, StorageError};
 
 /// The current objects, and the changes that led to them as far back as is kept.
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) revision: u64,
-    pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
-    pub(crate) history: VecDeque<Change>,
+pub struct State {
+    /// The revision of the last change, or a later one up to which there was none.
+    pub revision: u64,
+    /// The current objects.
+    pub objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// The last changes, oldest first.
+    history: VecDeque<Change>,
     /// The revision before the first one in `history`.
-    pub(crate) floor: u64,
+    pub floor: u64,
     /// Changes after this revision know the object they replaced.
-    pub(crate) known: u64,
+    pub known: u64,
     /// How many changes `history` may hold, and how many bytes of objects in them.
-    pub(crate) keep: usize,
-    pub(crate) keep_bytes: usize,
+    keep: usize,
+    keep_bytes: usize,
     /// The size of each change in `history`, and of all.
-    pub(crate) sizes: VecDeque<usize>,
-    pub(crate) size: usize,
+    sizes: VecDeque<usize>,
+    size: usize,
 }
 
 impl State {
+    /// No objects, at revision 0, with room for a history of `keep` changes and `keep_bytes` of objects.
+    pub fn new(keep: usize, keep_bytes: usize) -> Self {
+        Self { keep, keep_bytes, ..Self::default() }
+    }
+
     /// Takes in one change that the medium has accepted.
-    pub(crate) fn push(&mut self, change: Change) {
+    pub fn push(&mut self, change: Change) {
         let object = &change.object;
         self.revision = object.revision();
         match change.kind {
@@ -40,7 +48,7 @@ impl State {
     }
 
     /// Adds a change of `size` bytes to the history without performing it.
-    pub(crate) fn remember(&mut self, change: Change, size: usize) {
+    pub fn remember(&mut self, change: Change, size: usize) {
         self.history.push_back(change);
         self.sizes.push_back(size);
         self.size += size;
@@ -53,7 +61,10 @@ impl State {
     }
 
     /// The objects under `prefix` now, or as they were at revision `at`.
-    pub(crate) fn list(&self, prefix: &str, at: Option<u64>) -> Result<Listing, StorageError> {
+    ///
+    /// # Errors
+    /// [`StorageError::Expired`] if the history does not reach back to `at`.
+    pub fn list(&self, prefix: &str, at: Option<u64>) -> Result<Listing, StorageError> {
         let at = at.unwrap_or(self.revision);
         if at < self.known {
             return Err(StorageError::Expired { asked: at, oldest: self.known });
@@ -75,7 +86,10 @@ impl State {
     }
 
     /// The changes under `prefix` after revision `after`.
-    pub(crate) fn changes(&self, prefix: &str, after: u64) -> Result<Changes, StorageError> {
+    ///
+    /// # Errors
+    /// [`StorageError::Expired`] if the history does not reach back to `after`.
+    pub fn changes(&self, prefix: &str, after: u64) -> Result<Changes, StorageError> {
         if after < self.floor {
             return Err(StorageError::Expired { asked: after, oldest: self.floor });
         }
@@ -83,7 +97,7 @@ impl State {
         Ok(Changes { upto: self.revision, changes: ours.cloned().collect() })
     }
 
-    /// The part of the history after `revision`: revisions in it have no gaps.
+    /// The part of the history after `revision`.
     fn after(&self, revision: u64) -> std::collections::vec_deque::Iter<'_, Change> {
         let start = self.history.partition_point(|c| c.object.revision() <= revision);
         self.history.range(start..)

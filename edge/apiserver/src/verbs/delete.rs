@@ -205,7 +205,7 @@ pub(crate) async fn collection(api: &Arc<Api>, call: &Call) -> Result<Answer> {
         200,
         json!({
             "kind": call.resource.list_kind, "apiVersion": call.resource.api_version(),
-            "metadata": {"resourceVersion": api.storage.revision().to_string()}, "items": gone,
+            "metadata": {"resourceVersion": api.storage.revision(&call.resource.prefix()).to_string()}, "items": gone,
         }),
     ))
 }

@@ -49,9 +49,12 @@ impl From<Answer> for Outcome {
 /// Performs a request.
 pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     check_scope(call)?;
-    if !matches!(call.method, Method::GET | Method::HEAD) {
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    if !reads {
         derived::check_write(&call.resource, call.name.as_deref())?;
     }
+    // A write finds out by itself, by its condition, whether what it was made from is the latest.
+    api.storage.settle(&api.home(&call.resource).prefix(), reads).await?;
     if let Some(subresource) = call.subresource.as_deref() {
         return subresource::perform(api, call, subresource).await;
     }

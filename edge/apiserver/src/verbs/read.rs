@@ -48,10 +48,9 @@ pub(crate) fn revision(call: &Call) -> Result<Option<u64>> {
 
 /// Refuses to answer from before a revision that has not been reached.
 fn not_newer(api: &Api, call: &Call) -> Result<()> {
+    let current = api.storage.revision(&call.resource.prefix());
     match revision(call)? {
-        Some(asked) if asked > api.storage.revision() => {
-            Err(too_large(asked, api.storage.revision()))
-        }
+        Some(asked) if asked > current => Err(too_large(asked, current)),
         _ => Ok(()),
     }
 }

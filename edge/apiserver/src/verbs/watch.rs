@@ -68,7 +68,7 @@ pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
     }
     let from = read::revision(call)?;
     let revisions = api.storage.subscribe();
-    let current = api.storage.revision();
+    let current = api.storage.revision(&call.resource.prefix());
     if let Some(asked) = from.filter(|asked| *asked > current) {
         return Err(read::too_large(asked, current));
     }
@@ -164,7 +164,8 @@ impl Watch {
             }
             Ok((false, found)) => {
                 for change in found.changes {
-                    if self.ready.len() >= AHEAD {
+                    // What one transaction wrote goes together.
+                    if self.ready.len() >= AHEAD && change.object.revision() > self.seen {
                         return false;
                     }
                     self.consider(&change);
