@@ -6,10 +6,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# command that shows it is there : Debian package that brings it
+# command or file that shows it is there : Debian package that brings it
 needed=(
   cc:build-essential    # SQLite is compiled in
   git:git
+  protoc:protobuf-compiler # etcd's messages, of which code is made when we are built
+  /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev # likewise
   ip:iproute2           # tests look at the kernel with other eyes than ours
   nft:nftables          # likewise
   iptables-legacy:iptables # other programs' rules, which are reported
@@ -26,9 +28,13 @@ fail() { echo "setup: $*" >&2; exit 1; }
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
 packages() {
-  local entry missing=()
+  local entry shown missing=()
   for entry in "${needed[@]}"; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
+    shown=${entry%%:*}
+    case $shown in
+      /*) [ -e "$shown" ] ;;
+      *) PATH=$PATH:/usr/sbin:/sbin command -v "$shown" >/dev/null ;;
+    esac || missing+=("${entry#*:}")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   [ -f /etc/debian_version ] || fail "missing, by Debian's package names: ${missing[*]}; install them with this system's package manager"

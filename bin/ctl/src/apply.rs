@@ -5,16 +5,22 @@
 //! written. What the cluster's state forbids (an object exists, its namespace does not) is the
 //! affair of one object: the others go on, and each failure is named.
 
+use std::collections::HashSet;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use api::{Kind, Source};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::args::{Access, DeleteArgs, WriteArgs};
-use crate::cluster::{Cluster, Refused, path};
+use crate::cluster::{Cluster, Refused};
 use crate::files::{Loaded, load};
 use crate::print::{self, Out};
 use crate::{Outcome, check, usage, wait};
+
+/// Requests on their way at the same time.
+const AT_ONCE: usize = 32;
 
 /// What may and must exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +92,11 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
         let cluster = Cluster::connect(access).await?;
         let default = args.namespace.as_deref().unwrap_or(&cluster.namespace).to_owned();
         let mut changes =
-            all.into_iter().map(|l| change(l, &default)).collect::<Result<Vec<_>>>()?;
-        for change in changes.iter_mut().filter(|c| c.refused.is_none()) {
-            change.live = fetch(&cluster, change.kind, change.namespace.as_deref(), &change.name)
-                .await
-                .with_context(|| change.place.clone())?;
+            all.into_iter().map(|l| change(&cluster, l, &default)).collect::<Result<Vec<_>>>()?;
+        let live = stream::iter(&changes).map(|change| live(&cluster, change)).buffered(AT_ONCE);
+        let live: Vec<_> = live.try_collect().await?;
+        for (change, live) in changes.iter_mut().zip(live).filter(|(c, _)| c.refused.is_none()) {
+            change.live = live;
             change.refused = refusal(change, mode, args.skip_exists);
         }
         if args.skip_exists {
@@ -108,16 +114,16 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
     })
 }
 
-fn change(loaded: Loaded, default_namespace: &str) -> Result<Change> {
+fn change(cluster: &Cluster, loaded: Loaded, default_namespace: &str) -> Result<Change> {
     let place = loaded.place();
     let name = loaded.name().map(str::to_owned);
     let name = name.with_context(|| format!("{place}: metadata.name: is required"))?;
     let (Some(kind), Some(mut object)) = (loaded.kind, loaded.object) else {
         bail!("{place}: cannot be read");
     };
-    let refused = matches!(kind.source, Source::Pod | Source::Namespace).then(|| {
-        let instead =
-            if kind.source == Source::Pod { "Pod" } else { "Namespace or ServiceAccount" };
+    let source = cluster.source(kind);
+    let refused = matches!(source, Source::Pod | Source::Namespace).then(|| {
+        let instead = if source == Source::Pod { "Pod" } else { "Namespace or ServiceAccount" };
         format!(
             "a {} follows from other objects and cannot be written (change the {instead} instead)",
             kind.kind
@@ -130,19 +136,20 @@ fn change(loaded: Loaded, default_namespace: &str) -> Result<Change> {
         object["metadata"]["namespace"] = given.as_str().into();
         namespace = Some(given);
     }
-    if kind.source == Source::Stored {
+    if source == Source::Stored {
         kind.default(&mut object);
     }
     Ok(Change { place, kind, object, namespace, name, live: None, refused })
 }
 
-async fn fetch(
-    cluster: &Cluster,
-    kind: &Kind,
-    namespace: Option<&str>,
-    name: &str,
-) -> Result<Option<Value>> {
-    cluster.send(Method::GET, &path(kind, namespace, Some(name)), None).await
+/// What exists under the name of a change.
+async fn live(cluster: &Cluster, change: &Change) -> Result<Option<Value>> {
+    if change.refused.is_some() {
+        return Ok(None);
+    }
+    let at = cluster.path(change.kind, change.namespace.as_deref(), Some(&change.name));
+    let found = cluster.send(Method::GET, &at, None).await;
+    found.with_context(|| change.place.clone())
 }
 
 /// Why an object cannot be written, given what exists.
@@ -158,7 +165,9 @@ fn refusal(change: &Change, mode: Mode, skip_exists: bool) -> Option<String> {
 async fn objections(cluster: &Cluster, changes: &[Change], mode: Mode) -> Vec<String> {
     let mut objections = Vec::new();
     let wanted = || changes.iter().filter(|c| c.refused.is_none());
-    for change in wanted().filter(|c| c.kind.source != Source::Node && mode != Mode::Create) {
+    for change in
+        wanted().filter(|c| cluster.source(c.kind) != Source::Node && mode != Mode::Create)
+    {
         if let Some(live) = &change.live {
             let errors = change.kind.validate(&change.object, Some(live));
             objections.extend(errors.into_iter().map(|e| format!("{}: {e}", change.place)));
@@ -166,14 +175,13 @@ async fn objections(cluster: &Cluster, changes: &[Change], mode: Mode) -> Vec<St
     }
     if objections.is_empty() && wanted().count() > 1 {
         // One by itself is refused or not, but several must not be half accepted.
-        for change in wanted() {
-            match send(cluster, change, mode, Earnest::Rehearsal).await {
-                Err(error) if is_bad_input(&error) => {
-                    objections.push(format!("{}: {error:#}", change.place));
-                }
-                _ => (),
-            }
-        }
+        let rehearse = |change| async move {
+            let sent = send(cluster, change, mode, Earnest::Rehearsal).await;
+            let error = sent.err().filter(is_bad_input)?;
+            Some(format!("{}: {error:#}", change.place))
+        };
+        let rehearsed = stream::iter(wanted()).map(rehearse).buffered(AT_ONCE);
+        objections.extend(rehearsed.filter_map(std::future::ready).collect::<Vec<_>>().await);
     }
     objections
 }
@@ -186,17 +194,26 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
 async fn send_all(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<Outcome> {
     let mut out = Out::new();
     let mut good = 0;
-    for change in changes {
-        let sent = match &change.refused {
-            Some(why) => Err(anyhow!("{why}")),
-            None => send(cluster, change, mode, Earnest::Real).await,
-        };
-        match sent {
-            Ok(what) => {
-                good += 1;
-                out.line(&format!("{} {what}", change.label()))?;
+    let earnest = |change| async move {
+        let change: &Change = change;
+        match &change.refused {
+            Some(why) => (change, Err(anyhow!("{why}"))),
+            None => (change, send(cluster, change, mode, Earnest::Real).await),
+        }
+    };
+    let places = changes.iter().map(|c| (c.kind.plural, c.kind.group, &c.namespace, &c.name));
+    let at_once = if places.collect::<HashSet<_>>().len() == changes.len() { AT_ONCE } else { 1 };
+    // What follows in a file may need what stands before it, but not what is of the same kind.
+    for same in changes.chunk_by(|a, b| std::ptr::eq(a.kind, b.kind)) {
+        let mut sent = stream::iter(same).map(earnest).buffered(at_once);
+        while let Some((change, sent)) = sent.next().await {
+            match sent {
+                Ok(what) => {
+                    good += 1;
+                    out.line(&format!("{} {what}", change.label()))?;
+                }
+                Err(error) => print::complain(&format!("{}: {error:#}", change.place)),
             }
-            Err(error) => print::complain(&format!("{}: {error:#}", change.place)),
         }
     }
     let kinds = changes.iter().map(|c| c.kind.kind);
@@ -233,15 +250,15 @@ async fn send(
     mode: Mode,
     earnest: Earnest,
 ) -> Result<&'static str> {
-    if change.kind.source == Source::Node {
+    if cluster.source(change.kind) == Source::Node {
         return send_node(cluster, change, earnest).await;
     }
     let namespace = change.namespace.as_deref();
-    let one = path(change.kind, namespace, Some(&change.name));
+    let one = cluster.path(change.kind, namespace, Some(&change.name));
     let mut live = change.live.clone();
     for _ in 0..5 {
         let Some(existing) = &live else {
-            let list = earnest.path(path(change.kind, namespace, None));
+            let list = earnest.path(cluster.path(change.kind, namespace, None));
             match cluster.send(Method::POST, &list, Some(&change.object)).await {
                 Ok(_) => return Ok("created"),
                 Err(error) if is_conflict(&error) && mode == Mode::Apply => {
@@ -319,7 +336,7 @@ async fn send_node(cluster: &Cluster, change: &Change, earnest: Earnest) -> Resu
         metadata["labels"] = json!(node.labels());
     }
     if change.live.is_some() {
-        let one = path(change.kind, None, Some(&change.name));
+        let one = cluster.path(change.kind, None, Some(&change.name));
         let patch = json!({ "metadata": metadata });
         return match cluster.send(Method::PATCH, &earnest.path(one), Some(&patch)).await? {
             Some(_) => Ok("configured"),
@@ -328,7 +345,7 @@ async fn send_node(cluster: &Cluster, change: &Change, earnest: Earnest) -> Resu
     }
     metadata["name"] = change.name.as_str().into();
     let core = json!({ "apiVersion": "v1", "kind": "Node", "metadata": metadata });
-    let list = earnest.path(path(change.kind, None, None));
+    let list = earnest.path(cluster.path(change.kind, None, None));
     cluster.send(Method::POST, &list, Some(&core)).await?;
     Ok("created")
 }
@@ -365,10 +382,10 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
         let mut good = 0;
         for (kind, namespace, name) in &targets {
             let namespace = namespace.clone().or_else(|| Some(cluster.namespace.clone()));
-            let at = path(kind, namespace.as_deref(), Some(name));
+            let at = cluster.path(kind, namespace.as_deref(), Some(name));
             let slash = namespace.filter(|_| kind.namespaced).map(|n| format!("{n}/"));
             let label = format!("{} {}{name}", kind.kind, slash.unwrap_or_default());
-            if matches!(kind.source, Source::Pod | Source::Namespace | Source::Node) {
+            if matches!(cluster.source(kind), Source::Pod | Source::Namespace | Source::Node) {
                 print::complain(&format!(
                     "{label}: a {} follows from other objects and cannot be deleted here",
                     kind.kind

@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use api::{Kind, Source};
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::Access;
+use crate::settings::{self, ConfigFile, DatastoreType};
 
 /// A connection.
 pub(crate) struct Cluster {
     client: kube::Client,
     /// Namespace of the kubeconfig's context.
     pub(crate) namespace: String,
+    /// There is no Kubernetes: every kind is stored as it is.
+    alone: bool,
 }
 
 /// The pages that lists are asked for in.
@@ -22,11 +25,21 @@ const PAGE: u32 = 500;
 
 impl Cluster {
     pub(crate) async fn connect(access: &Access) -> Result<Self> {
-        let file = config_file(access)?;
-        let kind = std::env::var("DATASTORE_TYPE").ok().or(file.datastore_type);
-        if let Some(kind) = kind.filter(|k| k != "kubernetes") {
-            bail!("datastore type {kind:?} is not supported (want kubernetes)");
+        let file = settings::read(&access.config)?;
+        match file.datastore_type()? {
+            DatastoreType::Etcd => Self::etcd(&file).await,
+            DatastoreType::Kubernetes => Self::kubernetes(access, file).await,
         }
+    }
+
+    /// The API over etcd, in this process.
+    async fn etcd(file: &ConfigFile) -> Result<Self> {
+        let storage = remote::open_etcd(&file.etcd()?).await.context("cannot use etcd")?;
+        let namespace = "default".to_owned();
+        Ok(Self { client: remote::client(storage, &namespace), namespace, alone: true })
+    }
+
+    async fn kubernetes(access: &Access, file: ConfigFile) -> Result<Self> {
         let options =
             KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
         let from_environment = std::env::var_os("KUBECONFIG").is_some_and(|k| !k.is_empty());
@@ -50,7 +63,28 @@ impl Cluster {
         config.read_timeout = Some(Duration::from_mins(1));
         let namespace = config.default_namespace.clone();
         let client = kube::Client::try_from(config).context("cannot use the kubeconfig")?;
-        Ok(Self { client, namespace })
+        Ok(Self { client, namespace, alone: false })
+    }
+
+    /// Where the objects of a kind come from here.
+    pub(crate) fn source(&self, kind: &Kind) -> Source {
+        match kind.source {
+            Source::Kubernetes => Source::Kubernetes,
+            _ if self.alone => Source::Stored,
+            source => source,
+        }
+    }
+
+    /// Path of a list, or with `name` of an object. Views of core objects are kept elsewhere.
+    pub(crate) fn path(&self, kind: &Kind, namespace: Option<&str>, name: Option<&str>) -> String {
+        let group = match self.source(kind) {
+            Source::Node => "/api/v1".to_owned(),
+            _ => format!("/apis/{}/{}", kind.group, kind.version),
+        };
+        let namespace = namespace.filter(|_| kind.namespaced);
+        let namespace = namespace.map(|n| format!("/namespaces/{}", escape(n))).unwrap_or_default();
+        let name = name.map(|n| format!("/{}", escape(n))).unwrap_or_default();
+        format!("{group}{namespace}/{}{name}", kind.plural)
     }
 
     /// One request. `None` where the server says that the object is not there.
@@ -126,18 +160,6 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Path of a list, or with `name` of an object. Views of core objects are kept elsewhere.
-pub(crate) fn path(kind: &Kind, namespace: Option<&str>, name: Option<&str>) -> String {
-    let group = match kind.source {
-        Source::Node => "/api/v1".to_owned(),
-        _ => format!("/apis/{}/{}", kind.group, kind.version),
-    };
-    let namespace = namespace.filter(|_| kind.namespaced);
-    let namespace = namespace.map(|n| format!("/namespaces/{}", escape(n))).unwrap_or_default();
-    let name = name.map(|n| format!("/{}", escape(n))).unwrap_or_default();
-    format!("{group}{namespace}/{}{name}", kind.plural)
-}
-
 /// What may not stand in a path or query.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -154,26 +176,4 @@ pub(crate) fn escape(text: &str) -> String {
         }
     }
     out
-}
-
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ConfigFile {
-    datastore_type: Option<String>,
-    kubeconfig: Option<String>,
-}
-
-/// The configuration file's `spec`; nothing if there is no such file.
-fn config_file(access: &Access) -> Result<ConfigFile> {
-    let path = &access.config;
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(ConfigFile::default()),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let document = api::yaml::documents(&text).next();
-    let Some(document) = document else { return Ok(ConfigFile::default()) };
-    let object = document.object.with_context(|| format!("{}", path.display()))?;
-    let spec = object.get("spec").cloned().unwrap_or_else(|| json!({}));
-    serde_json::from_value(spec).with_context(|| format!("{}: spec", path.display()))
 }

@@ -77,7 +77,7 @@ async fn from_cluster(access: &Access) -> Result<::explain::Cluster> {
     let kubernetes = KUBERNETES.map(|(path, version, kind)| (path.into(), version.into(), kind));
     let ours = OURS.iter().filter_map(|name| {
         let kind = api::lookup("projectcalico.org/v3", name)?;
-        Some((crate::cluster::path(kind, None, None), kind.api_version(), kind.kind))
+        Some((connection.path(kind, None, None), kind.api_version(), kind.kind))
     });
     let mut cluster = ::explain::Cluster::default();
     let all: Vec<(String, String, &str)> = kubernetes.into_iter().chain(ours).collect();

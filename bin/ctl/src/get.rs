@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::apply::kind;
 use crate::args::{Access, GetArgs, GetOutput};
-use crate::cluster::{Cluster, escape, path};
+use crate::cluster::{Cluster, escape};
 use crate::files::load;
 use crate::print::{self, Out, Table, cell};
 use crate::{Outcome, check, usage, wait};
@@ -87,9 +87,9 @@ fn asks(args: &GetArgs) -> Result<Option<Vec<Ask>>> {
 
 /// Every object of a kind, of all namespaces; none where the server does not serve it.
 pub(crate) async fn all(cluster: &Cluster, kind: &'static Kind) -> Result<Vec<Value>> {
-    if matches!(kind.source, Source::Stored | Source::Kubernetes)
+    if matches!(cluster.source(kind), Source::Stored | Source::Kubernetes)
         && cluster
-            .send(Method::GET, &format!("{}?limit=1", path(kind, None, None)), None)
+            .send(Method::GET, &format!("{}?limit=1", cluster.path(kind, None, None)), None)
             .await?
             .is_none()
     {
@@ -102,10 +102,13 @@ pub(crate) async fn all(cluster: &Cluster, kind: &'static Kind) -> Result<Vec<Va
 async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)> {
     let Ask { kind, namespace, names } = ask;
     let namespace = namespace.as_deref();
-    if !names.is_empty() && matches!(kind.source, Source::Stored | Source::Kubernetes) {
+    if !names.is_empty() && matches!(cluster.source(kind), Source::Stored | Source::Kubernetes) {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for name in names {
-            match cluster.send(Method::GET, &path(kind, namespace, Some(name)), None).await? {
+            match cluster
+                .send(Method::GET, &cluster.path(kind, namespace, Some(name)), None)
+                .await?
+            {
                 Some(mut object) => {
                     hide(&mut object);
                     found.push(object);
@@ -115,10 +118,19 @@ async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)
         }
         return Ok((found, missing));
     }
-    let mut all = match kind.source {
+    let mut all = match cluster.source(kind) {
         Source::Stored | Source::Kubernetes => {
-            match cluster.list(&path(kind, namespace, None)).await? {
-                Some(all) => all,
+            match cluster.list(&cluster.path(kind, namespace, None)).await? {
+                Some(mut all) => {
+                    // No store has it, and every cluster.
+                    if kind.plural == "profiles" {
+                        let (name, profile) = convert::default_allow_profile();
+                        let view = serde_json::to_value(convert::profile_view(&name, &profile))?;
+                        all.retain(|object| cell(object, ".metadata.name") != name.as_str());
+                        all.push(view);
+                    }
+                    all
+                }
                 None => bail!("the server does not serve {}", kind.plural),
             }
         }
@@ -126,7 +138,8 @@ async fn fetch(cluster: &Cluster, ask: &Ask) -> Result<(Vec<Value>, Vec<String>)
         Source::Pod => workloads(cluster, namespace).await?,
         Source::Namespace => {
             // Some servers also store profiles, or derive them as we do.
-            let stored = cluster.list(&path(kind, namespace, None)).await?.unwrap_or_default();
+            let stored =
+                cluster.list(&cluster.path(kind, namespace, None)).await?.unwrap_or_default();
             let mut all = profiles(cluster).await?;
             let name_of = |object: &Value| cell(object, ".metadata.name");
             let derived: HashSet<String> = all.iter().map(name_of).collect();

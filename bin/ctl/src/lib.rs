@@ -1,6 +1,6 @@
 //! calicoctl: the user's command line.
 //!
-//! Goes in: arguments, files, a kubeconfig. Comes out: data on standard output, everything else on
+//! Goes in: arguments, files, a kubeconfig or the addresses of an etcd. Comes out: data on standard output, everything else on
 //! standard error, and an exit code: 0 done, 1 something is invalid or failed, 2 wrong usage, 3 the
 //! kernel has other rules in force than policy says (`why --live`).
 //!
@@ -29,6 +29,7 @@ mod patch;
 mod preflight;
 mod print;
 mod selectors;
+mod settings;
 mod version;
 
 use std::ffi::OsString;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::apply::{self, Mode};
 use crate::args::{Access, MigrateImportArgs, WriteArgs};
-use crate::cluster::{Cluster, path};
+use crate::cluster::Cluster;
 use crate::patch::Target;
 use crate::print::{self, Out};
 use crate::{Outcome, get, wait};
@@ -48,7 +48,7 @@ async fn mark(cluster: &Cluster, ready: bool) -> Result<()> {
 pub(crate) fn export(access: &Access) -> Result<Outcome> {
     wait(async {
         let cluster = Cluster::connect(access).await?;
-        let at = path(apply::kind(READY.0)?, None, Some(READY.1));
+        let at = cluster.path(apply::kind(READY.0)?, None, Some(READY.1));
         let state = cluster.send(Method::GET, &at, None).await?;
         let ready = state.as_ref().map(|s| &s["spec"]["datastoreReady"]);
         if ready != Some(&Value::Bool(false)) {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::apply::{is_conflict, kind};
 use crate::args::{Access, LabelArgs, PatchArgs, PatchType};
-use crate::cluster::{Cluster, path};
+use crate::cluster::Cluster;
 use crate::print::{self, Out};
 use crate::{Outcome, usage, wait};
 
@@ -139,7 +139,7 @@ impl<'a> Target<'a> {
         namespace: Option<&str>,
     ) -> Result<Self> {
         let kind = kind(word)?;
-        if matches!(kind.source, Source::Pod | Source::Namespace) {
+        if matches!(cluster.source(kind), Source::Pod | Source::Namespace) {
             bail!("a {} follows from other objects and cannot be changed here", kind.kind);
         }
         let namespace = kind.namespaced.then(|| namespace.unwrap_or(&cluster.namespace).to_owned());
@@ -152,7 +152,7 @@ impl<'a> Target<'a> {
     }
 
     fn path(&self) -> String {
-        path(self.kind, self.namespace.as_deref(), Some(self.name))
+        self.cluster.path(self.kind, self.namespace.as_deref(), Some(self.name))
     }
 
     /// Reads it, changes it, checks it, writes it.
@@ -193,7 +193,7 @@ impl<'a> Target<'a> {
 
     /// As users know it.
     fn view(&self, live: &Value) -> Result<Value> {
-        if self.kind.source != Source::Node {
+        if self.cluster.source(self.kind) != Source::Node {
             return Ok(live.clone());
         }
         let node: v1::Node = serde_json::from_value(live.clone())?;
@@ -201,7 +201,7 @@ impl<'a> Target<'a> {
     }
 
     async fn write(&self, before: &Value, after: &Value) -> Result<Option<Value>> {
-        if self.kind.source != Source::Node {
+        if self.cluster.source(self.kind) != Source::Node {
             return self.cluster.send(Method::PUT, &self.path(), Some(after)).await;
         }
         let metadata = node_metadata(before, after)?;

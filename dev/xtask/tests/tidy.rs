@@ -13,6 +13,8 @@ use serde_json::Value;
 const EDGE_TO_EDGE: &[(&str, &str)] = &[
     ("syncer", "datastore"),
     ("store", "apiserver"),
+    ("remote", "apiserver"),
+    ("remote", "datastore"),
     ("nft", "netlink"),
     ("route", "netlink"),
     ("flows", "netlink"),

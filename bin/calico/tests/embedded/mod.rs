@@ -1,4 +1,4 @@
-//! The binary as a user calls it, and a server for it to talk to.
+//! The binary as a user calls it, and a datastore for it to talk to.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,6 +8,7 @@ use apikit::Running;
 use kube::api::PostParams;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use testkit::Etcd;
 
 /// What a command said.
 #[derive(Debug)]
@@ -65,17 +66,45 @@ pub(crate) fn run(mut command: Command, input: &str) -> Said {
     }
 }
 
-/// A server, and a home with files for calicoctl.
+/// A server, or an etcd, and a home with files for calicoctl.
 pub(crate) struct Cluster {
     pub(crate) home: tempfile::TempDir,
-    pub(crate) server: Running,
+    pub(crate) datastore: Datastore,
+}
+
+pub(crate) enum Datastore {
+    Embedded(Running),
+    Etcd(Etcd),
 }
 
 impl Cluster {
+    /// Over the embedded store.
     pub(crate) fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let server = Running::start(home.path());
-        Self { home, server }
+        let datastore = Datastore::Embedded(Running::start(home.path()));
+        Self { home, datastore }
+    }
+
+    /// Over etcd.
+    pub(crate) fn on_etcd() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), datastore: Datastore::Etcd(Etcd::start()) }
+    }
+
+    /// Over each of them.
+    pub(crate) fn each() -> [Self; 2] {
+        [Self::start(), Self::on_etcd()]
+    }
+
+    /// Whether there is no Kubernetes beside it.
+    pub(crate) fn on_its_own(&self) -> bool {
+        matches!(self.datastore, Datastore::Etcd(_))
+    }
+
+    fn server(&self) -> &Running {
+        match &self.datastore {
+            Datastore::Embedded(server) => server,
+            Datastore::Etcd(_) => panic!("only the embedded store has a server"),
+        }
     }
 
     /// Puts a file into the home.
@@ -94,7 +123,12 @@ impl Cluster {
     pub(crate) fn feed(&self, args: &str, input: &str) -> Said {
         let mut command = calico(self.home.path());
         command.arg("ctl").args(args.split_whitespace());
-        command.env("KUBECONFIG", &self.server.kubeconfig_file);
+        match &self.datastore {
+            Datastore::Embedded(server) => command.env("KUBECONFIG", &server.kubeconfig_file),
+            Datastore::Etcd(etcd) => {
+                command.env("DATASTORE_TYPE", "etcdv3").env("ETCD_ENDPOINTS", etcd.url())
+            }
+        };
         run(command, input)
     }
 
@@ -111,7 +145,7 @@ impl Cluster {
         let object: K = serde_json::from_value(object).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let api = K::api(self.server.client().await, namespace);
+            let api = K::api(self.server().client().await, namespace);
             api.create(&PostParams::default(), &object).await.unwrap();
         });
     }

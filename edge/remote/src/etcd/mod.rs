@@ -1,0 +1,365 @@
+//! etcd, version 3.
+
+mod layout;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use apiserver::storage::Expect;
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions,
+    Identity, KeyValue, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::backend::{
+    Backend, Batch, Entry, Event, RawWrite, RemoteError, Snapshot, Watch, Written,
+};
+
+/// No single request takes longer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long a write is tried whose outcome is not known.
+const PERSIST: Duration = Duration::from_secs(10);
+/// Objects in a page of a listing.
+const PAGE: i64 = 500;
+/// The most that an answer may hold, in bytes: a page of the largest objects that etcd takes.
+const ANSWER: usize = 1 << 30;
+
+/// How etcd is reached.
+#[derive(Clone, Default)]
+pub struct EtcdOptions {
+    /// URLs of its members.
+    pub endpoints: Vec<String>,
+    /// Name and password.
+    pub user: Option<(String, String)>,
+    /// What secures the connection.
+    pub tls: EtcdTls,
+}
+
+/// Certificates and key, each the path of a file in PEM.
+#[derive(Clone, Debug, Default)]
+pub struct EtcdTls {
+    /// Authorities that the members' certificates are checked against; the system's if there is none.
+    pub authorities: Option<PathBuf>,
+    /// Our certificate.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+impl fmt::Debug for EtcdOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.as_ref().map(|(name, _)| name);
+        f.debug_struct("EtcdOptions")
+            .field("endpoints", &self.endpoints)
+            .field("user", &user)
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+impl EtcdOptions {
+    fn connect_options(&self) -> Result<ConnectOptions, RemoteError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(TIMEOUT)
+            .with_keep_alive(Duration::from_secs(10), TIMEOUT)
+            .with_keep_alive_while_idle(true)
+            .with_auto_token_refresh(true);
+        if let Some((name, password)) = &self.user {
+            options = options.with_user(name, password);
+        }
+        let secured = |url: &String| url.starts_with("https://");
+        if self.endpoints.iter().any(secured) {
+            options = options.with_tls(self.tls.read()?);
+        }
+        Ok(options)
+    }
+}
+
+impl EtcdTls {
+    fn read(&self) -> Result<TlsOptions, RemoteError> {
+        let mut tls = TlsOptions::new();
+        match &self.authorities {
+            Some(path) => tls = tls.ca_certificate(Certificate::from_pem(file(path)?)),
+            None => tls = tls.with_native_roots(),
+        }
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                tls = tls.identity(Identity::from_pem(file(certificate)?, file(key)?));
+            }
+            (None, None) => {}
+            _ => {
+                let text = "a client certificate and its key are given together, or neither";
+                return Err(RemoteError::Config(text.into()));
+            }
+        }
+        Ok(tls)
+    }
+}
+
+fn file(path: &Path) -> Result<Vec<u8>, RemoteError> {
+    std::fs::read(path).map_err(|e| RemoteError::Config(format!("{}: {e}", path.display())))
+}
+
+/// A connection.
+pub(crate) struct Etcd {
+    client: Client,
+}
+
+impl Etcd {
+    pub(crate) async fn connect(options: &EtcdOptions) -> Result<Self, RemoteError> {
+        if options.endpoints.is_empty() {
+            return Err(RemoteError::Config("no etcd endpoint: want a URL".into()));
+        }
+        let connect = Client::connect(&options.endpoints, Some(options.connect_options()?));
+        let client = in_time(connect).await?;
+        Ok(Self { client })
+    }
+
+    async fn try_write(&self, write: &RawWrite) -> Result<Attempt, RemoteError> {
+        let key = write.raw.as_bytes();
+        let compare = match write.expect {
+            Expect::Absent => Compare::version(key, CompareOp::Equal, 0),
+            Expect::At(revision) => {
+                Compare::mod_revision(key, CompareOp::Equal, revision.cast_signed())
+            }
+        };
+        let operation = match &write.value {
+            Some(value) => TxnOp::put(key, value.as_slice(), None),
+            None => TxnOp::delete(key, None),
+        };
+        let txn = Txn::new().when([compare]).and_then([operation]).or_else([TxnOp::get(key, None)]);
+        let mut kv = self.client.kv_client();
+        let answer = in_time(kv.txn(txn)).await?;
+        let revision = revision(answer.header());
+        if answer.succeeded() {
+            return Ok(Attempt::Done(revision));
+        }
+        let found = answer.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(found) => found
+                .kvs()
+                .first()
+                .map(|kv| (kv.mod_revision().cast_unsigned(), kv.value().to_vec())),
+            _ => None,
+        });
+        Ok(Attempt::Refused { found, upto: revision })
+    }
+}
+
+/// One try of a write.
+enum Attempt {
+    Done(u64),
+    /// With the revision and the bytes of what is there.
+    Refused {
+        found: Option<(u64, Vec<u8>)>,
+        upto: u64,
+    },
+}
+
+fn revision(header: Option<&etcd_client::ResponseHeader>) -> u64 {
+    header.map_or(0, |header| header.revision().cast_unsigned())
+}
+
+/// Waits for an answer, but not for ever.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, RemoteError> {
+    match tokio::time::timeout(TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(explain),
+        Err(_) => Err(RemoteError::Unavailable(format!(
+            "etcd did not answer within {} s",
+            TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+/// What etcd says with the code of an invalid request to somebody whom it does not know.
+const NOBODY: [&str; 3] = ["authentication failed", "auth token", "user name is empty"];
+
+/// By the code of gRPC, whose numbers are part of the protocol.
+fn explain(error: Error) -> RemoteError {
+    const INVALID: i32 = 3;
+    const FORBIDDEN: i32 = 7;
+    const EXHAUSTED: i32 = 8;
+    const PRECONDITION: i32 = 9;
+    const OUT_OF_RANGE: i32 = 11;
+    const UNAUTHENTICATED: i32 = 16;
+    match error {
+        Error::GRpcStatus(status) => {
+            let text = format!("etcd: {}", status.message());
+            match i32::from(status.code()) {
+                OUT_OF_RANGE if text.contains("compacted") => RemoteError::Compacted,
+                EXHAUSTED if text.contains("space exceeded") => RemoteError::Full(text),
+                FORBIDDEN | UNAUTHENTICATED => RemoteError::Forbidden(text),
+                INVALID if NOBODY.iter().any(|words| text.contains(words)) => {
+                    RemoteError::Forbidden(text)
+                }
+                INVALID | OUT_OF_RANGE | PRECONDITION => RemoteError::Failed(text),
+                _ => RemoteError::Unavailable(text),
+            }
+        }
+        Error::InvalidUri(error) => RemoteError::Config(format!("etcd endpoint: {error}")),
+        Error::InvalidArgs(text) => RemoteError::Config(format!("etcd: {text}")),
+        Error::TransportError(error) => {
+            let cause = std::error::Error::source(&error).map(|e| format!(": {e}"));
+            RemoteError::Unavailable(format!("etcd: {error}{}", cause.unwrap_or_default()))
+        }
+        other => RemoteError::Unavailable(format!("etcd: {other}")),
+    }
+}
+
+/// An object, or nothing if it cannot be read: that is said, and it is left alone.
+fn entry(plural: &str, kv: &KeyValue) -> Option<Entry> {
+    let raw = std::str::from_utf8(kv.key()).ok()?;
+    match layout::decode(plural, raw, kv.create_revision().cast_unsigned(), kv.value()) {
+        Ok((key, value)) => Some(Entry {
+            key: key.into(),
+            raw: raw.into(),
+            revision: kv.mod_revision().cast_unsigned(),
+            value,
+        }),
+        Err(error) => {
+            tracing::warn!(key = raw, error, "an object in etcd cannot be read");
+            None
+        }
+    }
+}
+
+impl Backend for Etcd {
+    type Watch = Changes;
+
+    fn keeps(&self, plural: &str) -> bool {
+        layout::kind(plural).is_some()
+    }
+
+    fn place(&self, plural: &str, key: &str, value: &Value) -> Result<String, String> {
+        layout::place(plural, key, value)
+    }
+
+    fn encode(&self, plural: &str, value: &Value) -> Vec<u8> {
+        layout::encode(plural, value)
+    }
+
+    async fn list(&self, plural: &str) -> Result<Snapshot, RemoteError> {
+        let (mut from, to) = layout::range(plural);
+        let mut kv = self.client.kv_client().max_decoding_message_size(ANSWER);
+        let mut snapshot = Snapshot { revision: 0, entries: Vec::new() };
+        loop {
+            let options = GetOptions::new()
+                .with_range(to.as_str())
+                .with_limit(PAGE)
+                .with_revision(snapshot.revision.cast_signed());
+            let mut page = in_time(kv.get(from.as_str(), Some(options))).await?;
+            if snapshot.revision == 0 {
+                snapshot.revision = revision(page.header());
+            }
+            let more = page.more();
+            let kvs = page.take_kvs();
+            if let Some(last) = kvs.last() {
+                // The key after the last one. What is no text is not ours and cannot be passed over.
+                from = format!("{}\0", String::from_utf8_lossy(last.key()));
+            }
+            snapshot.entries.extend(kvs.iter().filter_map(|kv| entry(plural, kv)));
+            if !more || kvs.is_empty() {
+                return Ok(snapshot);
+            }
+        }
+    }
+
+    async fn watch(&self, plural: &str, after: u64) -> Result<Changes, RemoteError> {
+        let (from, to) = layout::range(plural);
+        let options = WatchOptions::new()
+            .with_range(to)
+            .with_start_revision(after.cast_signed() + 1)
+            .with_progress_notify();
+        let mut client = self.client.watch_client().max_decoding_message_size(ANSWER);
+        let stream = in_time(client.watch(from, Some(options))).await?;
+        Ok(Changes { plural: plural.into(), stream })
+    }
+
+    async fn latest(&self, plural: &str) -> Result<u64, RemoteError> {
+        // One key is enough: what is asked for is the revision of the whole.
+        let (from, _) = layout::range(plural);
+        let options = GetOptions::new().with_keys_only();
+        let answer = in_time(self.client.kv_client().get(from, Some(options))).await?;
+        Ok(revision(answer.header()))
+    }
+
+    async fn write(&self, write: RawWrite) -> Result<Written, RemoteError> {
+        let end = Instant::now() + PERSIST;
+        let mut backoff =
+            datastore::Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut doubt = false;
+        loop {
+            match self.try_write(&write).await {
+                Ok(Attempt::Done(revision)) => return Ok(Written::Done(revision)),
+                Ok(Attempt::Refused { found, upto }) => {
+                    let kept = found.as_ref().map(|(_, bytes)| bytes);
+                    // The try that was not answered was performed: its result is there.
+                    if doubt && kept == write.value.as_ref() {
+                        return Ok(Written::Done(found.map_or(upto, |(revision, _)| revision)));
+                    }
+                    let found = found.map(|(revision, _)| revision);
+                    return Ok(Written::Refused { found, upto });
+                }
+                Err(RemoteError::Unavailable(text)) => {
+                    doubt = true;
+                    if Instant::now() >= end {
+                        return Err(RemoteError::Unknown(text));
+                    }
+                    backoff.wait().await;
+                }
+                // A try before may have been performed.
+                Err(error) if doubt => return Err(RemoteError::Unknown(error.to_string())),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The changes of a kind.
+pub(crate) struct Changes {
+    plural: Box<str>,
+    stream: WatchStream,
+}
+
+impl Watch for Changes {
+    async fn next(&mut self) -> Result<Batch, RemoteError> {
+        let answer = self.stream.message().await.map_err(explain)?;
+        let gone = || RemoteError::Unavailable("etcd ended the watch".into());
+        let answer = answer.ok_or_else(gone)?;
+        if answer.compact_revision() > 0 {
+            return Err(RemoteError::Compacted);
+        }
+        if answer.canceled() {
+            let why = answer.cancel_reason().to_owned();
+            if why.contains("permission denied") {
+                return Err(RemoteError::Forbidden(format!("etcd: {why}")));
+            }
+            return Err(RemoteError::Unavailable(format!("etcd ended the watch: {why}")));
+        }
+        // The first answer only says that the watch is there: changes since may still be on their way.
+        if answer.created() {
+            return Ok(Batch::default());
+        }
+        let events = answer.events().iter().filter_map(|event| {
+            let kv = event.kv()?;
+            match event.event_type() {
+                EventType::Put => entry(&self.plural, kv).map(Event::Put),
+                EventType::Delete => Some(Event::Gone {
+                    raw: std::str::from_utf8(kv.key()).ok()?.into(),
+                    revision: kv.mod_revision().cast_unsigned(),
+                }),
+            }
+        });
+        let events: Vec<Event> = events.collect();
+        let last = answer.events().iter().filter_map(|e| e.kv()).map(KeyValue::mod_revision).max();
+        // With changes, the header may be ahead of what this watch has been sent.
+        let reached = last.map_or_else(|| revision(answer.header()), i64::cast_unsigned);
+        Ok(Batch { revision: reached, events })
+    }
+
+    async fn poke(&mut self) -> Result<(), RemoteError> {
+        self.stream.request_progress().await.map_err(explain)
+    }
+}
