@@ -380,33 +380,41 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
         let cluster = Cluster::connect(access).await?;
         let mut out = Out::new();
         let mut good = 0;
-        for (kind, namespace, name) in &targets {
-            let namespace = namespace.clone().or_else(|| Some(cluster.namespace.clone()));
-            let at = cluster.path(kind, namespace.as_deref(), Some(name));
-            let slash = namespace.filter(|_| kind.namespaced).map(|n| format!("{n}/"));
-            let label = format!("{} {}{name}", kind.kind, slash.unwrap_or_default());
-            if matches!(cluster.source(kind), Source::Pod | Source::Namespace | Source::Node) {
-                print::complain(&format!(
-                    "{label}: a {} follows from other objects and cannot be deleted here",
-                    kind.kind
-                ));
-                continue;
-            }
-            match cluster.send(Method::DELETE, &at, None).await {
-                Ok(Some(_)) => {
-                    good += 1;
-                    out.line(&format!("{label} deleted"))?;
+        let each = |(kind, namespace, name): &(&'static Kind, Option<String>, String)| {
+            let namespace = namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
+            let slash = if kind.namespaced { format!("{namespace}/") } else { String::new() };
+            let label = format!("{} {slash}{name}", kind.kind);
+            let at = cluster.path(kind, Some(&namespace), Some(name));
+            let (kind, cluster) = (*kind, &cluster);
+            async move { (label, remove(cluster, kind, &at).await) }
+        };
+        for same in targets.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
+            let mut removed = stream::iter(same).map(each).buffered(AT_ONCE);
+            while let Some((label, removed)) = removed.next().await {
+                match removed {
+                    Ok(true) => {
+                        good += 1;
+                        out.line(&format!("{label} deleted"))?;
+                    }
+                    Ok(false) if args.skip_not_exists => {
+                        good += 1;
+                        out.line(&format!("{label} does not exist"))?;
+                    }
+                    Ok(false) => print::complain(&format!("{label}: does not exist")),
+                    Err(error) => print::complain(&format!("{label}: {error:#}")),
                 }
-                Ok(None) if args.skip_not_exists => {
-                    good += 1;
-                    out.line(&format!("{label} does not exist"))?;
-                }
-                Ok(None) => print::complain(&format!("{label}: does not exist")),
-                Err(error) => print::complain(&format!("{label}: {error:#}")),
             }
         }
         conclude(out, "deleted", good, targets.iter().map(|t| t.0.kind))
     })
+}
+
+/// Deletes one object. Says whether it was there.
+async fn remove(cluster: &Cluster, kind: &Kind, at: &str) -> Result<bool> {
+    if matches!(cluster.source(kind), Source::Pod | Source::Namespace | Source::Node) {
+        bail!("a {} follows from other objects and cannot be deleted here", kind.kind);
+    }
+    Ok(cluster.send(Method::DELETE, at, None).await?.is_some())
 }
 
 /// The kind that a word means.
