@@ -102,7 +102,10 @@ impl ControlPlane {
         let program = program.display().to_string();
         let at = plane.folder().display().to_string();
         let url = format!("http://127.0.0.1:{etcd}");
-        plane.part("etcd", &program, &etcd::flags(&at, &url, peer));
+        let mut flags = etcd::flags(&at, &url, peer);
+        // Its data need not survive the machine.
+        flags.push("--unsafe-no-fsync".into());
+        plane.part("etcd", &program, &flags);
         let flags = apiserver_flags(&at, etcd, (address, api), controllers);
         plane.part("kube-apiserver", &program, &flags);
         if controllers != Controllers::Absent {

@@ -22,6 +22,8 @@ pub struct Etcd {
     flags: Vec<String>,
     url: String,
     port: u16,
+    /// Where its data are if not with the rest; removed after it has ended.
+    data: Option<tempfile::TempDir>,
 }
 
 impl Etcd {
@@ -31,7 +33,20 @@ impl Etcd {
     /// If the program is not built or does not start; with the end of its log.
     #[must_use]
     pub fn start() -> Self {
-        Self::launch("http", Vec::new())
+        Self::launch("http", vec!["--unsafe-no-fsync".into()])
+    }
+
+    /// Starts one whose data are in a folder below `dir`, and on its disk before a write is answered.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_on_disk(dir: &Path) -> Self {
+        let data = tempfile::Builder::new().prefix("etcd-").tempdir_in(dir).expect("a folder");
+        let flag = format!("--data-dir={}", data.path().display());
+        let mut etcd = Self::launch("http", vec![flag]);
+        etcd.data = Some(data);
+        etcd
     }
 
     /// Starts one that asks for certificates of an authority of its own: see [`Self::file`].
@@ -40,7 +55,8 @@ impl Etcd {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_with_tls() -> Self {
-        let flags = ["--client-cert-auth=true", "--trusted-ca-file={at}/ca.crt"];
+        let flags =
+            ["--unsafe-no-fsync", "--client-cert-auth=true", "--trusted-ca-file={at}/ca.crt"];
         let own = ["--cert-file={at}/server.crt", "--key-file={at}/server.key"];
         Self::launch("https", flags.iter().chain(&own).map(|f| (*f).to_owned()).collect())
     }
@@ -55,7 +71,7 @@ impl Etcd {
         let url = format!("{scheme}://127.0.0.1:{port}");
         let mut flags = flags(&at, &url, peer);
         flags.extend(more.into_iter().map(|flag| flag.replace("{at}", &at)));
-        let mut etcd = Self { supervisor, flags, url, port };
+        let mut etcd = Self { supervisor, flags, url, port, data: None };
         etcd.run();
         etcd
     }
@@ -105,12 +121,11 @@ impl Etcd {
     }
 }
 
-/// The flags of an etcd with one member, whose data do not survive the machine.
+/// The flags of an etcd with one member.
 pub(crate) fn flags(at: &str, client: &str, peer: u16) -> Vec<String> {
     vec![
         "--name=only".into(),
         format!("--data-dir={at}/etcd"),
-        "--unsafe-no-fsync".into(),
         "--log-level=warn".into(),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
