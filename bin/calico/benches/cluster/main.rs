@@ -13,6 +13,7 @@
 )]
 
 mod bed;
+mod calicoctl;
 mod cni_add;
 mod memory;
 mod packets;
@@ -23,7 +24,7 @@ mod set_member;
 mod store;
 
 /// The benchmarks by name, in the order of the table.
-const ALL: [(&str, fn()); 7] = [
+const ALL: [(&str, fn()); 8] = [
     ("sandbox", sandbox::run),
     ("cni-add", cni_add::run),
     ("policy", policy::run),
@@ -31,6 +32,7 @@ const ALL: [(&str, fn()); 7] = [
     ("memory", memory::run),
     ("packets", packets::run),
     ("store", store::run),
+    ("calicoctl", calicoctl::run),
 ];
 
 fn main() {
