@@ -1,6 +1,8 @@
 //! One binary, several programs: it runs the one it is called as (`calicoctl`, `kubectl-calico`,
 //! `calico-node`, ...), or the one that its first argument names.
 
+mod apiserver;
+mod serving;
 mod store;
 
 use std::ffi::{OsStr, OsString};
@@ -19,7 +21,7 @@ struct Program {
     run: fn(Vec<OsString>) -> ExitCode,
 }
 
-const PROGRAMS: [Program; 4] = [
+const PROGRAMS: [Program; 5] = [
     Program {
         word: "ctl",
         names: &["calicoctl", "kubectl-calico"],
@@ -37,6 +39,12 @@ const PROGRAMS: [Program; 4] = [
         names: &["calico-sandbox"],
         about: "a cluster on this machine",
         run: |args| sandbox::run(args),
+    },
+    Program {
+        word: "apiserver",
+        names: &["calico-apiserver"],
+        about: "the API of Calico's kinds over etcd",
+        run: apiserver::run,
     },
     Program { word: "store", names: &["calico-store"], about: "the embedded API", run: store::run },
 ];
@@ -67,7 +75,7 @@ fn main() -> ExitCode {
 
 fn usage() -> String {
     let lines =
-        PROGRAMS.map(|p| format!("  {:<8} {} (as {})\n", p.word, p.about, p.names.join(", ")));
+        PROGRAMS.map(|p| format!("  {:<9} {} (as {})\n", p.word, p.about, p.names.join(", ")));
     format!(
         "usage: calico PROGRAM [ARGUMENTS]\n\nprograms:\n{}  version  the version\n",
         lines.concat()

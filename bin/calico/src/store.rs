@@ -1,16 +1,15 @@
 //! `calico store`: the embedded API as a program of its own.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use apiserver::{Access, AuditOptions};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use store::{Durability, ServeOptions};
 use telemetry::LogConfig;
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::serving::{ServerArgs, until_ended};
 
 /// The embedded Kubernetes API, over one SQLite file.
 #[derive(Debug, Parser)]
@@ -68,36 +67,11 @@ struct Check {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// Folder of everything that lasts; it is made if it is not there.
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
-    /// Address and port to listen on; may be given several times. Port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT", required = true)]
-    listen: Vec<SocketAddr>,
-    /// Where to write the administrator's kubeconfig [default: DIR/kubeconfig].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig_out: Option<PathBuf>,
-    /// DNS name or address under which clients reach the server, besides those it listens on.
-    #[arg(long, value_name = "NAME")]
-    name: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// What an acknowledged write survives.
     #[arg(long, value_enum, default_value_t = Survives::Power)]
     durability: Survives,
-    /// Bearer tokens of users: lines of token,user,uid,"group,group".
-    #[arg(long, value_name = "FILE")]
-    token_auth_file: Option<PathBuf>,
-    /// Authorities (PEM) whose client certificates are accepted, besides the store's own.
-    #[arg(long, value_name = "FILE")]
-    client_ca_file: Option<PathBuf>,
-    /// Write an audit event (audit.k8s.io/v1, level Metadata) for each request to this file.
-    #[arg(long, value_name = "FILE")]
-    audit_log_path: Option<PathBuf>,
-    /// Move the audit log aside when it has so many MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
-    audit_log_maxsize: u64,
-    /// Keep so many audit logs that were moved aside.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    audit_log_maxbackup: usize,
 }
 
 #[derive(Debug, Args)]
@@ -157,49 +131,21 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
 
 fn serve(args: Serve) -> Result<()> {
     telemetry::init_logs(&LogConfig::default())?;
-    let bind =
-        |at: &SocketAddr| TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"));
-    let listeners = args.listen.iter().map(bind).collect::<Result<Vec<_>>>()?;
-    let bound = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-    let mut names = args.name;
-    names.extend(
-        bound.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
-    );
-    let kubeconfig = args.kubeconfig_out.unwrap_or_else(|| args.data_dir.join("kubeconfig"));
-    let url = bound.first().map(url).context("nothing to listen on")?;
+    let data_dir = args.server.data_dir.clone();
+    let server = args.server.listen()?;
     let options = ServeOptions {
-        data_dir: args.data_dir,
+        data_dir,
         durability: match args.durability {
             Survives::Power => Durability::Power,
             Survives::Process => Durability::Process,
         },
-        listeners,
-        names,
+        listeners: server.listeners,
+        names: server.names,
         service_ranges: Vec::new(),
-        access: Access {
-            tokens: args.token_auth_file,
-            client_authorities: args.client_ca_file,
-            audit: args.audit_log_path.map(|path| AuditOptions {
-                max_size: args.audit_log_maxsize << 20,
-                backups: args.audit_log_maxbackup,
-                ..AuditOptions::new(path)
-            }),
-        },
-        kubeconfigs: vec![(kubeconfig, url)],
+        access: server.access,
+        kubeconfigs: vec![server.kubeconfig],
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let shutdown = async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        Ok(store::serve(options, shutdown).await?)
-    })
+    until_ended(async |ended| Ok(store::serve(options, ended).await?))
 }
 
 fn user(args: &User) -> Result<()> {
@@ -263,14 +209,4 @@ fn check(args: &Check) -> ExitCode {
 
 fn say(text: &str) {
     super::tell(&mut std::io::stdout(), text);
-}
-
-/// How a client on this machine reaches a listener.
-fn url(bound: &SocketAddr) -> String {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    format!("https://{}", SocketAddr::new(ip, bound.port()))
 }

@@ -19,8 +19,10 @@ pub(crate) const AGGREGATED: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// `/api` in the older form.
-pub(crate) fn versions() -> Value {
-    json!({"kind": "APIVersions", "versions": ["v1"],
+pub(crate) fn versions(registry: &Registry) -> Value {
+    let groups = registry.groups();
+    let core = groups.into_iter().find(|(group, _)| group.is_empty()).unwrap_or_default();
+    json!({"kind": "APIVersions", "versions": core.1,
         "serverAddressByClientCIDRs": []})
 }
 

@@ -260,7 +260,7 @@ fn about(api: &Api, parts: &[&str], headers: &hyper::HeaderMap) -> Result<Option
             let document = discovery::aggregated(&registry, parts == ["api"]);
             return Ok(Some(json(200, discovery::AGGREGATED, Bytes::from(document.to_string()))));
         }
-        ["api"] => Some(discovery::versions()),
+        ["api"] => Some(discovery::versions(&registry)),
         ["apis"] => Some(discovery::groups(&registry)),
         ["api", version] => discovery::resources(&registry, "", version),
         ["apis", group] => discovery::group(&registry, group),

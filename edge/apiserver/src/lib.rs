@@ -50,4 +50,4 @@ pub use limits::Limits;
 pub use local::Local;
 pub use server::{Access, Options, Server, Surface};
 pub use services::Range;
-pub use tls::{Identity, IdentityError};
+pub use tls::{Identity, IdentityError, write_private};

@@ -70,14 +70,14 @@ impl Identity {
         if !ca_path.exists() {
             let key = KeyPair::generate()?;
             let ca = authority().self_signed(&key)?;
-            write(&key_path, &key.serialize_pem()).map_err(file(&key_path))?;
+            write_private(&key_path, &key.serialize_pem()).map_err(file(&key_path))?;
             // Last, since its presence says that the key is whole.
-            write(&ca_path, &ca.pem()).map_err(file(&ca_path))?;
+            write_private(&ca_path, &ca.pem()).map_err(file(&ca_path))?;
         }
         if !token_path.exists() {
             let token =
                 format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-            write(&token_path, &token).map_err(file(&token_path))?;
+            write_private(&token_path, &token).map_err(file(&token_path))?;
         }
         let read = |path: &Path| fs::read_to_string(path).map_err(file(path));
         let key = KeyPair::from_pem(&read(&key_path)?).map_err(|error| IdentityError::Damaged {
@@ -228,8 +228,14 @@ pub(crate) fn standard_names(extra: &[String], service: Option<IpAddr>) -> Vec<S
     names
 }
 
-/// Writes a file as a whole or not at all.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file that only its owner may read, as a whole or not at all. Its folder is made.
+///
+/// # Errors
+/// Those of the file system; the file is as it was.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let partial = path.with_extension("partial");
     let mut file = fs::OpenOptions::new()
         .write(true)

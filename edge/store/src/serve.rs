@@ -70,7 +70,7 @@ pub async fn serve(
     }
     let server = apiserver::Server::new(store, settings)?;
     for (path, url) in options.kubeconfigs {
-        write_private(&path, &server.kubeconfig(&url))
+        apiserver::write_private(&path, &server.kubeconfig(&url))
             .map_err(|source| ServeError::Kubeconfig { path, source })?;
     }
     Ok(server.serve(options.listeners, shutdown).await?)
@@ -87,24 +87,6 @@ pub fn issue(
 ) -> Result<(), ServeError> {
     let identity = apiserver::Identity::open(&data_dir.join("pki"))?;
     let text = identity.user_kubeconfig(server_url, user, groups, days)?;
-    write_private(path, &text)
+    apiserver::write_private(path, &text)
         .map_err(|source| ServeError::Kubeconfig { path: path.into(), source })
-}
-
-/// Writes a file that only the owner may read, as a whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    let partial = path.with_extension("partial");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(&partial, path)
 }

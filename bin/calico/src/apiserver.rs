@@ -1,0 +1,94 @@
+//! `calico apiserver`: the API of Calico's kinds over an etcd.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use apiserver::{Options, Server, Surface};
+use clap::Parser;
+use remote::{EtcdOptions, EtcdTls};
+use telemetry::LogConfig;
+
+use crate::serving::{ServerArgs, until_ended};
+
+/// The API of Calico's kinds (projectcalico.org/v3) for kubectl and client libraries, over an etcd in which
+/// they are kept as calicoctl and upstream keep them. Who is not in the group system:masters may do nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "calico apiserver",
+    version,
+    after_help = "Example:\n  calico apiserver --etcd-endpoints http://127.0.0.1:2379 --data-dir /var/lib/calico/apiserver --listen 127.0.0.1:5443\n  kubectl --kubeconfig /var/lib/calico/apiserver/kubeconfig get globalnetworkpolicies.projectcalico.org"
+)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// URLs of the members of the etcd, separated by commas.
+    #[arg(
+        long,
+        env = "ETCD_ENDPOINTS",
+        value_name = "URLS",
+        value_delimiter = ',',
+        required = true
+    )]
+    etcd_endpoints: Vec<String>,
+    /// Name of a user of the etcd.
+    #[arg(long, env = "ETCD_USERNAME", value_name = "NAME", requires = "etcd_password")]
+    etcd_username: Option<String>,
+    /// The user's password; give it by the variable, arguments can be seen by others.
+    #[arg(long, env = "ETCD_PASSWORD", value_name = "WORD", hide_env_values = true)]
+    etcd_password: Option<String>,
+    /// Authorities (PEM) that the members' certificates are checked against [default: the system's].
+    #[arg(long, env = "ETCD_CA_CERT_FILE", value_name = "FILE")]
+    etcd_ca_cert_file: Option<PathBuf>,
+    /// Client certificate (PEM).
+    #[arg(long, env = "ETCD_CERT_FILE", value_name = "FILE", requires = "etcd_key_file")]
+    etcd_cert_file: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, env = "ETCD_KEY_FILE", value_name = "FILE", requires = "etcd_cert_file")]
+    etcd_key_file: Option<PathBuf>,
+}
+
+/// Runs the command line; the first argument is the name of the program.
+pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::SUCCESS };
+        }
+    };
+    match serve(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            super::tell(&mut std::io::stderr(), &format!("calico apiserver: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(cli: Cli) -> Result<()> {
+    telemetry::init_logs(&LogConfig::default())?;
+    let etcd = EtcdOptions {
+        endpoints: cli.etcd_endpoints,
+        user: cli.etcd_username.zip(cli.etcd_password),
+        tls: EtcdTls {
+            authorities: cli.etcd_ca_cert_file,
+            certificate: cli.etcd_cert_file,
+            key: cli.etcd_key_file,
+        },
+    };
+    let mut options = Options::new(cli.server.data_dir.join("pki"));
+    let listening = cli.server.listen()?;
+    options.names = listening.names;
+    options.access = listening.access;
+    options.surface = Surface::Calico;
+    until_ended(async |ended| {
+        let storage = remote::open_etcd(&etcd).await.context("cannot use etcd")?;
+        let server = Server::new(storage, options)?;
+        let (path, url) = listening.kubeconfig;
+        let written = apiserver::write_private(&path, &server.kubeconfig(&url));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(server.serve(listening.listeners, ended).await?)
+    })
+}
