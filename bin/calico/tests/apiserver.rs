@@ -125,9 +125,20 @@ fn the_rules_are_those_of_every_datastore() {
     let wrong = SET.replace("10.0.0.0/8", "10.0.0.0/99");
     let told = api.kubectl(&["create", "-f", "-"], &wrong).expect_err("no prefix has 99 bits");
     assert!(told.contains("spec.nets[0]"), "{told}");
+    let tier = "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: default}\nspec: {order: 1000000, defaultAction: Deny}\n";
+    api.kubectl(&["apply", "-f", "-"], tier).unwrap();
     let told = api.kubectl(&["delete", "tiers.projectcalico.org", "default"], "");
     let told = told.expect_err("that one stays");
     assert!(told.contains("Forbidden"), "{told}");
+    let mine = tier.replace("name: default", "name: mine");
+    let policy = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: mine.a, namespace: default}\nspec: {tier: mine}\n";
+    api.kubectl(&["apply", "-f", "-"], &format!("{mine}---\n{policy}")).unwrap();
+    let told = api.kubectl(&["delete", "tiers.projectcalico.org", "mine"], "");
+    let told = told.expect_err("it is not empty");
+    assert!(told.contains("networkpolicies default/mine.a"), "{told}");
+    let delete = |what: &[&str]| api.kubectl(&[&["delete"], what].concat(), "").unwrap();
+    delete(&["networkpolicies.projectcalico.org", "mine.a"]);
+    delete(&["tiers.projectcalico.org", "mine"]);
     let pods = api.kubectl(&["get", "pods"], "").expect_err("it has none");
     assert!(pods.contains("doesn't have a resource type \"pods\""), "{pods}");
 }
@@ -135,10 +146,12 @@ fn the_rules_are_those_of_every_datastore() {
 #[test]
 fn others_than_masters_are_refused_and_it_says_why_it_does_not_start() {
     let tokens = tempfile::NamedTempFile::new().unwrap();
-    fs::write(tokens.path(), "wordofeve,eve,1,\"guests\"\n").unwrap();
+    fs::write(tokens.path(), "word-of-eve-and-nobody-else,eve,1,\"guests\"\n").unwrap();
     let api = Api::start(&["--token-auth-file", tokens.path().to_str().unwrap()]);
     let admin = api.kubeconfig();
-    for (token, part) in [("wordofeve", "\"eve\" cannot list"), ("wrong", "Unauthorized")] {
+    for (token, part) in
+        [("word-of-eve-and-nobody-else", "\"eve\" cannot list"), ("wrong", "Unauthorized")]
+    {
         let text = fs::read_to_string(&admin).unwrap();
         let theirs = text.lines().map(|line| match line.split_once("token: ") {
             Some((before, _)) => format!("{before}token: {token}\n"),

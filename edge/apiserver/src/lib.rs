@@ -41,6 +41,7 @@ pub mod storage;
 mod subject;
 mod table;
 mod table_rows;
+mod tiers;
 mod tls;
 mod verbs;
 mod view;

@@ -13,6 +13,7 @@ use crate::request::Call;
 use crate::selectors::Filter;
 use crate::status::{ApiError, Result, success};
 use crate::storage::{Object, StorageError};
+use crate::tiers;
 
 /// How often a deletion is tried again when somebody came between.
 const TRIES: usize = 10;
@@ -96,6 +97,7 @@ pub(crate) async fn delete_one(
     options: &DeleteOptions,
 ) -> Result<Answer> {
     let name = call.name()?;
+    tiers::removable(api, &call.resource, name).await?;
     for tries in 1.. {
         let before = read::find(api, call)?;
         options.check(call, &before)?;

@@ -113,6 +113,12 @@ impl Etcd {
         if options.endpoints.is_empty() {
             return Err(RemoteError::Config("no etcd endpoint: want a URL".into()));
         }
+        // The client would take anything, and try for ever.
+        let known = |url: &&String| url.starts_with("http://") || url.starts_with("https://");
+        if let Some(url) = options.endpoints.iter().find(|url| !known(url)) {
+            let text = format!("etcd endpoint {url:?}: want http://HOST:PORT or https://HOST:PORT");
+            return Err(RemoteError::Config(text));
+        }
         let connect = Client::connect(&options.endpoints, Some(options.connect_options()?));
         let client = in_time(connect).await?;
         Ok(Self { client })
