@@ -143,7 +143,7 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
             view: if node { View::CalicoNode } else { View::Same },
             origins: match kind.source {
                 Source::Pod => Origins::Pods,
-                Source::Namespace => Origins::Profiles,
+                Source::Namespace => Origins::Profiles { stored: true },
                 Source::Stored | Source::Kubernetes | Source::Node => Origins::Stored,
             },
             columns: kind.columns.iter().map(column).collect(),
@@ -159,12 +159,26 @@ pub(crate) fn calico() -> impl Iterator<Item = Resource> {
 
 /// Calico's resources where there is no Kubernetes to derive any of them from: all are stored.
 pub(crate) fn calico_alone() -> impl Iterator<Item = Resource> {
-    calico().filter(|resource| resource.group == "projectcalico.org").map(|resource| Resource {
+    own().map(|resource| Resource {
         home: (resource.group.clone(), resource.plural.clone()),
         view: View::Same,
         origins: Origins::Stored,
         ..resource
     })
+}
+
+/// Calico's resources beside a Kubernetes. Profiles are stored nowhere there.
+pub(crate) fn calico_beside() -> impl Iterator<Item = Resource> {
+    own().map(|resource| match resource.origins {
+        Origins::Profiles { .. } => {
+            Resource { origins: Origins::Profiles { stored: false }, ..resource }
+        }
+        _ => resource,
+    })
+}
+
+fn own() -> impl Iterator<Item = Resource> {
+    calico().filter(|resource| resource.group == "projectcalico.org")
 }
 
 /// Adds the schemas of those resources, and of others that the published documents here do not have.

@@ -7,14 +7,17 @@
 use std::sync::Arc;
 
 use api::convert;
+use hyper::Method;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use serde_json::Value;
 
+use crate::Surface;
 use crate::api::Api;
 use crate::registry::Resource;
 use crate::request::Call;
 use crate::status::{ApiError, Result};
-use crate::storage::{Change, ChangeKind, Changes, Listing, Object, Storage, StorageError};
+use crate::storage::{Change, ChangeKind, Changes, Listing, Object, Storage, StorageError, Wanted};
+use crate::view::View;
 
 /// Says how pods' interfaces are called, which their `WorkloadEndpoint`s show.
 const FELIX: &str = "projectcalico.org/felixconfigurations/default";
@@ -29,14 +32,14 @@ pub(crate) enum Origins {
     Stored,
     /// Pods, one each.
     Pods,
-    /// The store, and namespaces and service accounts, one each.
-    Profiles,
+    /// Namespaces and service accounts, one each, and the store where it keeps others beside them.
+    Profiles { stored: bool },
 }
 
 impl Origins {
     /// Whether clients may write any of its objects.
     pub(crate) fn writable(self) -> bool {
-        self != Self::Pods
+        !matches!(self, Self::Pods | Self::Profiles { stored: false })
     }
 
     /// The storage prefixes that hold what the objects come from.
@@ -48,8 +51,11 @@ impl Origins {
         match self {
             Self::Stored => vec![within(&resource.prefix())],
             Self::Pods => vec![within(PODS)],
-            Self::Profiles => {
+            Self::Profiles { stored: true } => {
                 [&resource.prefix(), NAMESPACES, ACCOUNTS].map(ToOwned::to_owned).into()
+            }
+            Self::Profiles { stored: false } => {
+                [NAMESPACES, ACCOUNTS].map(ToOwned::to_owned).into()
             }
         }
     }
@@ -60,8 +66,9 @@ pub(crate) fn check_write(resource: &Resource, name: Option<&str>) -> Result<()>
     let source = match resource.origins {
         Origins::Stored => return Ok(()),
         Origins::Pods => "its pod".to_owned(),
-        Origins::Profiles => match name.and_then(profile_source) {
-            None => return Ok(()),
+        Origins::Profiles { stored } => match name.and_then(profile_source) {
+            None if stored => return Ok(()),
+            None => "a namespace or a service account".to_owned(),
             Some(Source::Namespace(name)) => format!("namespace {name:?}"),
             Some(Source::Account(namespace, name)) => {
                 format!("service account {name:?} in namespace {namespace:?}")
@@ -75,6 +82,100 @@ pub(crate) fn check_write(resource: &Resource, name: Option<&str>) -> Result<()>
         name.unwrap_or("of any name"),
     );
     Err(ApiError::new(405, "MethodNotAllowed", message))
+}
+
+/// Refuses to make or delete what somebody else's API server keeps: Calico's Node shows a part of the core Node.
+pub(crate) fn check_life(api: &Api, resource: &Resource) -> Result<()> {
+    if api.options.surface != Surface::Beside || resource.view != View::CalicoNode {
+        return Ok(());
+    }
+    let message = "a Node of Calico is made and deleted with the Node of Kubernetes";
+    Err(ApiError::new(405, "MethodNotAllowed", message))
+}
+
+/// Waits until the storage shows what `call` must see.
+pub(crate) async fn settle(api: &Api, call: &Call) -> Result<()> {
+    let (storage, resource) = (&*api.storage, &call.resource);
+    if resource.origins == Origins::Pods {
+        // Before the pods, so that what is read of them is not older than this.
+        storage.settle(FELIX, Wanted::Known).await?;
+    }
+    let prefixes = resource.origins.prefixes(resource, None);
+    for prefix in &prefixes {
+        storage.settle(prefix, Wanted::Known).await?;
+    }
+    if !wants_latest(storage, call) {
+        return Ok(());
+    }
+    let source = call.name.as_deref().filter(|_| !watches(call)).map(|name| source(call, name));
+    match source {
+        Some(Some(key)) => {
+            let prefix = prefixes.iter().find(|prefix| key.starts_with(&**prefix));
+            let prefix = prefix.unwrap_or(&prefixes[0]);
+            Ok(storage.settle(prefix, Wanted::LatestOf(&key)).await?)
+        }
+        Some(None) => Ok(()),
+        None => settle_all(storage, &prefixes).await,
+    }
+}
+
+/// Several sources are shown together as of the revision of the one that is the least far, which must not be
+/// older than what is known of the others.
+async fn settle_all(storage: &dyn Storage, prefixes: &[String]) -> Result<()> {
+    for prefix in prefixes {
+        storage.settle(prefix, Wanted::Latest).await?;
+    }
+    let furthest = prefixes.iter().map(|prefix| storage.revision(prefix)).max();
+    for prefix in prefixes {
+        if Some(storage.revision(prefix)) < furthest {
+            storage.settle(prefix, Wanted::Latest).await?;
+        }
+    }
+    Ok(())
+}
+
+fn watches(call: &Call) -> bool {
+    call.query.flag("watch").unwrap_or_default()
+}
+
+/// Whether a call must see what was written before it: a read that says from when on it wants to see is
+/// content with that, and a write finds out by itself, by its condition, whether it was made from the latest.
+fn wants_latest(storage: &dyn Storage, call: &Call) -> bool {
+    if !matches!(call.method, Method::GET | Method::HEAD) || call.query.get("continue").is_some() {
+        return false;
+    }
+    match call.query.get("resourceVersion") {
+        None | Some("") => true,
+        Some(text) => {
+            let asked: u64 = text.parse().unwrap_or_default();
+            asked > revision(storage, &call.resource)
+        }
+    }
+}
+
+/// Where the storage keeps what the object called `name` comes from, if from anything.
+fn source(call: &Call, name: &str) -> Option<Arc<str>> {
+    match call.resource.origins {
+        Origins::Stored => Some(call.key(name)),
+        Origins::Pods => {
+            let (namespace, pod) = (call.namespace.as_deref()?, convert::pod_of_endpoint(name)?);
+            Some(format!("{PODS}{namespace}/{pod}").into())
+        }
+        Origins::Profiles { stored } => match profile_source(name) {
+            None => stored.then(|| call.key(name)),
+            Some(Source::Namespace(name)) => Some(format!("{NAMESPACES}{name}").into()),
+            Some(Source::Account(namespace, name)) => {
+                Some(format!("{ACCOUNTS}{namespace}/{name}").into())
+            }
+            Some(Source::Fixed) => None,
+        },
+    }
+}
+
+/// The revision that a list of `resource` shows.
+pub(crate) fn revision(storage: &dyn Storage, resource: &Resource) -> u64 {
+    let prefixes = resource.origins.prefixes(resource, None);
+    prefixes.iter().map(|prefix| storage.revision(prefix)).min().unwrap_or_default()
 }
 
 /// What a profile of this name is made from; `None` if it is stored.
@@ -101,21 +202,14 @@ fn profile_source(name: &str) -> Option<Source<'_>> {
 pub(crate) fn get(api: &Api, call: &Call, name: &str) -> Option<Arc<Object>> {
     let resource = &call.resource;
     let storage = &*api.storage;
-    let from = |key: String| storage.get(&key).and_then(|o| shown(storage, resource, &o));
-    match resource.origins {
-        Origins::Stored => api.storage.get(&call.key(name)),
-        Origins::Pods => {
-            let (namespace, pod) = (call.namespace.as_deref()?, convert::pod_of_endpoint(name)?);
-            let found = from(format!("{PODS}{namespace}/{pod}"))?;
-            (found.value()["metadata"]["name"] == name).then_some(found)
-        }
-        Origins::Profiles => match profile_source(name) {
-            None => api.storage.get(&call.key(name)),
-            Some(Source::Namespace(name)) => from(format!("{NAMESPACES}{name}")),
-            Some(Source::Account(namespace, name)) => from(format!("{ACCOUNTS}{namespace}/{name}")),
-            Some(Source::Fixed) => fixed(resource),
-        },
-    }
+    let Some(key) = source(call, name) else {
+        let is_fixed = resource.origins != Origins::Pods && name == convert::DEFAULT_ALLOW;
+        return is_fixed.then(|| fixed(resource)).flatten();
+    };
+    let found = storage.get(&key).and_then(|o| shown(storage, resource, &o))?;
+    // The name of an endpoint says more than that of its pod.
+    (resource.origins != Origins::Pods || found.value()["metadata"]["name"] == name)
+        .then_some(found)
 }
 
 /// All objects that `call` may want, by key, as of revision `at` (default: now).
@@ -123,7 +217,8 @@ pub(crate) fn list(api: &Api, call: &Call, at: Option<u64>) -> Result<Listing, S
     let resource = &call.resource;
     let mut prefixes = resource.origins.prefixes(resource, call.namespace.as_deref()).into_iter();
     let first = prefixes.next().expect("there is at least one");
-    let mut listing = api.storage.list(&first, at)?;
+    let one = || (prefixes.len() > 0).then(|| revision(&*api.storage, resource));
+    let mut listing = api.storage.list(&first, at.or_else(one))?;
     if resource.origins == Origins::Stored {
         return Ok(listing);
     }
@@ -132,7 +227,7 @@ pub(crate) fn list(api: &Api, call: &Call, at: Option<u64>) -> Result<Listing, S
     }
     listing.objects =
         listing.objects.iter().filter_map(|o| shown(&*api.storage, resource, o)).collect();
-    if resource.origins == Origins::Profiles {
+    if matches!(resource.origins, Origins::Profiles { .. }) {
         listing.objects.extend(fixed(resource));
     }
     listing.objects.sort_by(|a, b| a.key().cmp(b.key()));
@@ -148,13 +243,21 @@ pub(crate) fn changes(
 ) -> Result<Changes, StorageError> {
     let prefixes = call.resource.origins.prefixes(&call.resource, call.namespace.as_deref());
     let mut all = Changes { upto: u64::MAX, changes: Vec::new() };
+    let mut reached = Vec::new();
     for prefix in &prefixes {
         let found = storage.changes(prefix, after)?;
         // The store may have moved on in between: what one of them has not seen is for the next time.
         all.upto = all.upto.min(found.upto);
         all.changes.extend(found.changes);
+        reached.push(found.upto);
     }
     if prefixes.len() > 1 {
+        let furthest = all.changes.iter().map(|change| change.object.revision()).max();
+        for (prefix, reached) in prefixes.iter().zip(reached) {
+            if let Some(furthest) = furthest.filter(|furthest| *furthest > reached) {
+                storage.hasten(prefix, furthest);
+            }
+        }
         all.changes.retain(|change| change.object.revision() <= all.upto);
         all.changes.sort_by_key(|change| change.object.revision());
     }
@@ -199,15 +302,15 @@ pub(crate) fn shown(
     let derived = match resource.origins {
         Origins::Stored => return Some(stored.clone()),
         Origins::Pods => workload(storage, stored.value())?,
-        Origins::Profiles if key.starts_with(NAMESPACES) => {
+        Origins::Profiles { .. } if key.starts_with(NAMESPACES) => {
             let namespace: Namespace = typed(stored.value())?;
             profile(&convert::namespace_profile(&namespace))?
         }
-        Origins::Profiles if key.starts_with(ACCOUNTS) => {
+        Origins::Profiles { .. } if key.starts_with(ACCOUNTS) => {
             let account: ServiceAccount = typed(stored.value())?;
             profile(&convert::service_account_profile(&account))?
         }
-        Origins::Profiles => {
+        Origins::Profiles { .. } => {
             // Stored under a name that is derived now: what is derived wins.
             let name = stored.value()["metadata"]["name"].as_str().unwrap_or_default();
             return profile_source(name).is_none().then(|| stored.clone());

@@ -122,11 +122,11 @@ pub(crate) fn for_create(api: &Api, call: &Call, mut shown: Value, time: &str) -
     let resource = &call.resource;
     let home = api.home(resource);
     admission::stamp_new(call, &mut shown, time)?;
-    resource.shape.complete(&mut shown);
+    resource.shape.complete(&mut shown, None);
     judge(resource, &shown, None)?;
     let mut stored = resource.view.store(shown, None);
     if !Arc::ptr_eq(&home, resource) {
-        home.shape.complete(&mut stored);
+        home.shape.complete(&mut stored, None);
         judge(&home, &stored, None)?;
     }
     admission::create(api, &home, &mut stored)?;
@@ -143,13 +143,13 @@ pub(crate) fn for_update(
     let resource = &call.resource;
     let home = api.home(resource);
     keep_system_metadata(&mut shown, &before["metadata"]);
-    resource.shape.complete(&mut shown);
+    resource.shape.complete(&mut shown, Some(before).filter(|_| Arc::ptr_eq(&home, resource)));
     let old = (!Arc::ptr_eq(&home, resource))
         .then(|| resource.view.show(before, &resource.api_version(), &resource.kind));
     judge(resource, &shown, old.as_ref().or(Some(before)))?;
     let mut stored = resource.view.store(shown, Some(before));
     if !Arc::ptr_eq(&home, resource) {
-        home.shape.complete(&mut stored);
+        home.shape.complete(&mut stored, Some(before));
         judge(&home, &stored, Some(before))?;
     }
     admission::update(api, &home, before, &mut stored, call.subresource.as_deref())?;

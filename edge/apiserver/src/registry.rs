@@ -220,6 +220,7 @@ impl Fixed {
         let mut resources: Vec<_> = match surface {
             Surface::Cluster => builtin::kubernetes().chain(builtin::calico()).collect(),
             Surface::Calico => builtin::calico_alone().collect(),
+            Surface::Beside => builtin::calico_beside().collect(),
         };
         for resource in &mut resources {
             let Resource { group, version, kind, .. } = &*resource;

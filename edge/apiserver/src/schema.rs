@@ -19,11 +19,15 @@ impl Shape {
         self.schema.as_ref().map(|s| s.unknown_fields(object)).unwrap_or_default()
     }
 
-    /// Drops what the schema does not have and fills in its defaults.
-    pub(crate) fn complete(&self, object: &mut Value) {
+    /// Drops what the schema does not have and fills in its defaults. An object of Calico's that has had such
+    /// fields `before` keeps them: a newer program has written them.
+    pub(crate) fn complete(&self, object: &mut Value, before: Option<&Value>) {
         if let Some(schema) = &self.schema {
+            let newer = |before| self.calico.is_some() && !schema.unknown_fields(before).is_empty();
             schema.normalize(object);
-            schema.prune(object);
+            if !before.is_some_and(newer) {
+                schema.prune(object);
+            }
             schema.default(object);
         }
         if let Some(kind) = self.calico {

@@ -40,6 +40,9 @@ pub enum Surface {
     Cluster,
     /// Calico's kinds alone, all of them stored as they are. Namespaces are only words.
     Calico,
+    /// Calico's kinds alone, beside a Kubernetes that serves its own: the storage has those, too, and some of
+    /// Calico's are made from them.
+    Beside,
 }
 
 /// How the server is to behave.

@@ -152,10 +152,26 @@ impl From<StorageError> for ApiError {
             StorageError::Failed(_) => Self::internal(error),
             StorageError::Invalid(_) => Self::new(422, "Invalid", error.to_string()),
             StorageError::Forbidden(_) => Self::forbidden(error.to_string()),
+            StorageError::Answered { code, message } => Self::new(code, reason(code), message),
             StorageError::Unavailable(_) => Self::new(503, "ServiceUnavailable", error.to_string())
                 .with_details(serde_json::json!({"retryAfterSeconds": 1})),
             StorageError::Unknown(_) => Self::new(504, "Timeout", error.to_string()),
         }
+    }
+}
+
+/// The word that goes with a code.
+fn reason(code: u16) -> &'static str {
+    match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        409 => "Conflict",
+        413 => "RequestEntityTooLarge",
+        422 => "Invalid",
+        _ => "InternalError",
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::api::Api;
 use crate::registry::Resource;
 use crate::status::{ApiError, Result};
+use crate::storage::Wanted;
 
 /// The kinds whose objects lie in tiers.
 const TIERED: [&str; 4] = [
@@ -26,7 +27,7 @@ pub(crate) async fn removable(api: &Api, resource: &Resource, name: &str) -> Res
     }
     for plural in TIERED {
         let prefix = format!("projectcalico.org/{plural}/");
-        api.storage.settle(&prefix, true).await?;
+        api.storage.settle(&prefix, Wanted::Latest).await?;
         let listing = api.storage.list(&prefix, None)?;
         let inside = listing.objects.iter().find(|object| object.value()["spec"]["tier"] == name);
         if let Some(object) = inside {

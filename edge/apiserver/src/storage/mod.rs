@@ -159,6 +159,14 @@ pub enum StorageError {
     /// The store behind this one does not let us.
     #[error("the datastore refuses: {0}")]
     Forbidden(String),
+    /// The store behind this one is an API server itself, and this is what it answers.
+    #[error("the datastore answers {code}: {message}")]
+    Answered {
+        /// The HTTP code.
+        code: u16,
+        /// Its words.
+        message: String,
+    },
     /// The store behind this one does not answer, or does not take the write now.
     #[error("the datastore cannot be reached, nothing was written: {0}")]
     Unavailable(String),
@@ -167,21 +175,35 @@ pub enum StorageError {
     Unknown(String),
 }
 
+/// What a read must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// Whatever is known.
+    Known,
+    /// Every write that was acknowledged to anybody before.
+    Latest,
+    /// The same, of the one object at this key; of others what is known.
+    LatestOf(&'a str),
+}
+
 /// A transactional, revisioned store of objects.
 ///
 /// Reads never wait for the medium: [`Storage::settle`] does. Each write gets a revision higher than that of
 /// the last one with the same beginning `group/resource/`; revisions never go back, over restarts neither. A
 /// write that was acknowledged survives the process.
 pub trait Storage: Send + Sync + 'static {
-    /// Waits until reads under `prefix`, which is a `group/resource/`, show something; with `fresh`, until
-    /// they show every write that was acknowledged to anybody before this was called.
+    /// Waits until reads under `prefix`, which is a `group/resource/`, show what is wanted.
     fn settle<'a>(
         &'a self,
         prefix: &'a str,
-        fresh: bool,
+        wanted: Wanted<'a>,
     ) -> BoxFuture<'a, Result<(), StorageError>> {
-        let _ = (prefix, fresh);
+        let _ = (prefix, wanted);
         Box::pin(std::future::ready(Ok(())))
+    }
+    /// Somebody waits until what is under `prefix` has come to `revision`, with or without changes.
+    fn hasten(&self, prefix: &str, revision: u64) {
+        let _ = (prefix, revision);
     }
     /// The revision of the last write of anything under `prefix`, or a later one.
     fn revision(&self, prefix: &str) -> u64;

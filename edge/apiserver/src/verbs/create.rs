@@ -42,6 +42,7 @@ pub(crate) async fn create(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
 pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answer> {
     let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     derived::check_write(&call.resource, Some(&name))?;
+    derived::check_life(api, &call.resource)?;
     body::check_extent(&stored)?;
     rbac::check_grant(&*api.storage, &call.user, &call.resource, None, &stored)?;
     let key = call.key(&name);

@@ -8,6 +8,7 @@ use super::modify::replace;
 use super::{Answer, read, show};
 use crate::api::{self, Api};
 use crate::body;
+use crate::derived;
 use crate::proto;
 use crate::request::Call;
 use crate::selectors::Filter;
@@ -97,6 +98,7 @@ pub(crate) async fn delete_one(
     options: &DeleteOptions,
 ) -> Result<Answer> {
     let name = call.name()?;
+    derived::check_life(api, &call.resource)?;
     tiers::removable(api, &call.resource, name).await?;
     for tries in 1.. {
         let before = read::find(api, call)?;

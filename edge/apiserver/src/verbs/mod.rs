@@ -53,8 +53,7 @@ pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     if !reads {
         derived::check_write(&call.resource, call.name.as_deref())?;
     }
-    // A write finds out by itself, by its condition, whether what it was made from is the latest.
-    api.storage.settle(&api.home(&call.resource).prefix(), reads).await?;
+    derived::settle(api, call).await?;
     if let Some(subresource) = call.subresource.as_deref() {
         return subresource::perform(api, call, subresource).await;
     }

@@ -48,7 +48,7 @@ pub(crate) fn revision(call: &Call) -> Result<Option<u64>> {
 
 /// Refuses to answer from before a revision that has not been reached.
 fn not_newer(api: &Api, call: &Call) -> Result<()> {
-    let current = api.storage.revision(&call.resource.prefix());
+    let current = derived::revision(&*api.storage, &call.resource);
     match revision(call)? {
         Some(asked) if asked > current => Err(too_large(asked, current)),
         _ => Ok(()),

@@ -68,7 +68,7 @@ pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
     }
     let from = read::revision(call)?;
     let revisions = api.storage.subscribe();
-    let current = api.storage.revision(&call.resource.prefix());
+    let current = derived::revision(&*api.storage, &call.resource);
     if let Some(asked) = from.filter(|asked| *asked > current) {
         return Err(read::too_large(asked, current));
     }
