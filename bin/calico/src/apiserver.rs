@@ -1,19 +1,23 @@
-//! `calico apiserver`: the API of Calico's kinds over an etcd.
+//! `calico apiserver`: the API of Calico's kinds over an etcd, or over a Kubernetes API server.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use apiserver::storage::Storage;
 use apiserver::{Options, Server, Surface};
-use clap::Parser;
+use clap::{Args, Parser};
+use datastore::Datastore;
 use remote::{EtcdOptions, EtcdTls};
 use telemetry::LogConfig;
 
 use crate::serving::{ServerArgs, until_ended};
 
 /// The API of Calico's kinds (projectcalico.org/v3) for kubectl and client libraries, over an etcd in which
-/// they are kept as calicoctl and upstream keep them. Who is not in the group system:masters may do nothing.
+/// they are kept as calicoctl and upstream keep them, or else over a Kubernetes API server with
+/// crd.projectcalico.org/v1. Who is not in the group system:masters may do nothing.
 #[derive(Debug, Parser)]
 #[command(
     name = "calico apiserver",
@@ -23,14 +27,18 @@ use crate::serving::{ServerArgs, until_ended};
 struct Cli {
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+struct StoreArgs {
+    /// How to reach the Kubernetes API server, where there is no etcd [default: KUBECONFIG, or the service
+    /// account of the pod].
+    #[arg(long, value_name = "FILE", conflicts_with = "etcd_endpoints")]
+    kubeconfig: Option<PathBuf>,
     /// URLs of the members of the etcd, separated by commas.
-    #[arg(
-        long,
-        env = "ETCD_ENDPOINTS",
-        value_name = "URLS",
-        value_delimiter = ',',
-        required = true
-    )]
+    #[arg(long, env = "ETCD_ENDPOINTS", value_name = "URLS", value_delimiter = ',')]
     etcd_endpoints: Vec<String>,
     /// Name of a user of the etcd.
     #[arg(long, env = "ETCD_USERNAME", value_name = "NAME", requires = "etcd_password")]
@@ -69,26 +77,42 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
 
 fn serve(cli: Cli) -> Result<()> {
     telemetry::init_logs(&LogConfig::default())?;
-    let etcd = EtcdOptions {
-        endpoints: cli.etcd_endpoints,
-        user: cli.etcd_username.zip(cli.etcd_password),
-        tls: EtcdTls {
-            authorities: cli.etcd_ca_cert_file,
-            certificate: cli.etcd_cert_file,
-            key: cli.etcd_key_file,
-        },
-    };
     let mut options = Options::new(cli.server.data_dir.join("pki"));
     let listening = cli.server.listen()?;
     options.names = listening.names;
     options.access = listening.access;
-    options.surface = Surface::Calico;
     until_ended(async |ended| {
-        let storage = remote::open_etcd(&etcd).await.context("cannot use etcd")?;
+        let (storage, surface) = cli.store.open().await?;
+        options.surface = surface;
         let server = Server::new(storage, options)?;
         let (path, url) = listening.kubeconfig;
         let written = apiserver::write_private(&path, &server.kubeconfig(&url));
         written.with_context(|| format!("cannot write {}", path.display()))?;
         Ok(server.serve(listening.listeners, ended).await?)
     })
+}
+
+impl StoreArgs {
+    /// Where the objects are kept, and what is shown of it.
+    async fn open(self) -> Result<(Arc<dyn Storage>, Surface)> {
+        let endpoints = self.etcd_endpoints.into_iter().filter(|url| !url.is_empty());
+        let endpoints: Vec<String> = endpoints.collect();
+        if endpoints.is_empty() {
+            let datastore = Datastore::connect(self.kubeconfig.as_deref()).await.context(
+                "want --etcd-endpoints, or a Kubernetes API server: --kubeconfig, KUBECONFIG",
+            )?;
+            return Ok((remote::open_kubernetes(datastore.client()), Surface::Beside));
+        }
+        let etcd = EtcdOptions {
+            endpoints,
+            user: self.etcd_username.zip(self.etcd_password),
+            tls: EtcdTls {
+                authorities: self.etcd_ca_cert_file,
+                certificate: self.etcd_cert_file,
+                key: self.etcd_key_file,
+            },
+        };
+        let storage = remote::open_etcd(&etcd).await.context("cannot use etcd")?;
+        Ok((storage, Surface::Calico))
+    }
 }

@@ -43,7 +43,7 @@ const PROGRAMS: [Program; 5] = [
     Program {
         word: "apiserver",
         names: &["calico-apiserver"],
-        about: "the API of Calico's kinds over etcd",
+        about: "the API of Calico's kinds over etcd or Kubernetes",
         run: apiserver::run,
     },
     Program { word: "store", names: &["calico-store"], about: "the embedded API", run: store::run },

@@ -63,6 +63,8 @@ impl Cluster {
         config.read_timeout = Some(Duration::from_mins(1));
         let namespace = config.default_namespace.clone();
         let client = kube::Client::try_from(config).context("cannot use the kubeconfig")?;
+        // Where Calico's kinds are kept in the form that only its own programs read, this reads it.
+        let client = remote::client_of_cluster(client).await.context("cannot reach the cluster")?;
         Ok(Self { client, namespace, alone: false })
     }
 

@@ -1,14 +1,17 @@
-//! Storage for the API server in somebody else's store: etcd in upstream's layout.
+//! Storage for the API server in somebody else's store: etcd, or a Kubernetes API server, in upstream's layout.
 //!
 //! In go compare-and-swap writes and questions about kinds; out come objects, listings and changes, as from
 //! any [`apiserver::storage::Storage`]. A kind is read when it is first asked for and followed from then on.
 //! Invariants: what is shown is always a state that the store had; a write is never reported as refused when
 //! it may have happened; other programs' writes show as our own do; what cannot be read is left alone, and
 //! said once. Deliberately absent: rules about objects (the API server's), more than one object a write.
-//! Start reading at [`open_etcd`] and [`client`], then `mirror`, then `etcd::layout`.
+//! Start reading at [`open_etcd`], [`open_kubernetes`] and [`client`], then `mirror`, then `etcd::layout` and
+//! `kubernetes::convert`.
 
 mod backend;
+mod beside;
 mod etcd;
+mod kubernetes;
 mod mirror;
 mod slot;
 
@@ -19,7 +22,9 @@ use apiserver::storage::Storage;
 use apiserver::{Local, Surface};
 
 pub use backend::RemoteError;
+pub use beside::client_beside;
 pub use etcd::{EtcdOptions, EtcdTls};
+pub use kubernetes::ApiGroup;
 
 /// Calico's objects in etcd, where upstream keeps them. Must be called inside a runtime, which follows the
 /// store for as long as the result is held.
@@ -30,6 +35,26 @@ pub use etcd::{EtcdOptions, EtcdTls};
 pub async fn open_etcd(options: &EtcdOptions) -> Result<Arc<dyn Storage>, RemoteError> {
     let backend = etcd::Etcd::connect(options).await?;
     Ok(Arc::new(mirror::Mirror::new(backend)))
+}
+
+/// Calico's objects in a Kubernetes API server that keeps them as custom resources of
+/// `crd.projectcalico.org/v1`, as it does for upstream's API server, and those of its own objects that some of
+/// Calico's are made from. Must be called inside a runtime, as [`open_etcd`].
+pub fn open_kubernetes(client: kube::Client) -> Arc<dyn Storage> {
+    Arc::new(mirror::Mirror::new(kubernetes::Kubernetes::new(client)))
+}
+
+/// A client of a cluster that serves Calico's kinds, however it keeps them: `client` itself, or one that makes
+/// them of custom resources of `crd.projectcalico.org/v1` where there is nothing else, and asks for everything
+/// else as before. Must be called inside a runtime.
+///
+/// # Errors
+/// [`RemoteError`], as [`ApiGroup::find`].
+pub async fn client_of_cluster(client: kube::Client) -> Result<kube::Client, RemoteError> {
+    Ok(match ApiGroup::find(&client).await? {
+        ApiGroup::Native => client,
+        ApiGroup::Stored => client_beside(open_kubernetes(client.clone()), client),
+    })
 }
 
 /// A client of the API over `storage`, without a network in between. What is there of a namespace where

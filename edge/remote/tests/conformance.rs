@@ -14,6 +14,12 @@ async fn over(options: &EtcdOptions) -> Datastore {
     Datastore::over(remote::client(remote::open_etcd(options).await.unwrap(), "default"))
 }
 
+/// Over `crd.projectcalico.org/v1` of a Kubernetes API server.
+async fn stored(plane: &ControlPlane) -> Datastore {
+    let cluster = Datastore::connect(Some(&plane.kubeconfig())).await.unwrap();
+    Datastore::over(remote::client_of_cluster(cluster.client()).await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store() {
     let folder = tempfile::tempdir().unwrap();
@@ -31,6 +37,13 @@ async fn kubernetes_with_v3_definitions() {
     let here = Datastore::connect(Some(&plane.kubeconfig())).await.unwrap();
     let elsewhere = Datastore::connect(Some(&plane.kubeconfig())).await.unwrap();
     suite::run(&here, &elsewhere).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubernetes_with_v1_definitions() {
+    let plane = ControlPlane::start(Controllers::Absent);
+    plane.define("v1");
+    suite::run(&stored(&plane).await, &stored(&plane).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::backend::{
-    Backend, Batch, Entry, Event, RawWrite, RemoteError, Snapshot, Watch, Written,
+    Backend, Batch, Entry, Event, Known, Latest, RawWrite, RemoteError, Snapshot, Watch, Written,
 };
 
 /// No single request takes longer.
@@ -124,7 +124,11 @@ impl Etcd {
         Ok(Self { client })
     }
 
-    async fn try_write(&self, write: &RawWrite) -> Result<Attempt, RemoteError> {
+    async fn try_write(
+        &self,
+        write: &RawWrite,
+        bytes: Option<&[u8]>,
+    ) -> Result<Attempt, RemoteError> {
         let key = write.raw.as_bytes();
         let compare = match write.expect {
             Expect::Absent => Compare::version(key, CompareOp::Equal, 0),
@@ -132,8 +136,8 @@ impl Etcd {
                 Compare::mod_revision(key, CompareOp::Equal, revision.cast_signed())
             }
         };
-        let operation = match &write.value {
-            Some(value) => TxnOp::put(key, value.as_slice(), None),
+        let operation = match bytes {
+            Some(bytes) => TxnOp::put(key, bytes, None),
             None => TxnOp::delete(key, None),
         };
         let txn = Txn::new().when([compare]).and_then([operation]).or_else([TxnOp::get(key, None)]);
@@ -162,6 +166,15 @@ enum Attempt {
         found: Option<(u64, Vec<u8>)>,
         upto: u64,
     },
+}
+
+/// What the keys of all kinds that are kept here begin with.
+const GROUP: &str = "projectcalico.org/";
+
+/// The name in URLs of a key's kind.
+fn plural(key: &str) -> &str {
+    let rest = key.strip_prefix(GROUP).unwrap_or_default();
+    rest.split_once('/').map_or(rest, |(plural, _)| plural)
 }
 
 fn revision(header: Option<&etcd_client::ResponseHeader>) -> u64 {
@@ -223,6 +236,7 @@ fn entry(plural: &str, kv: &KeyValue) -> Option<Entry> {
             raw: raw.into(),
             revision: kv.mod_revision().cast_unsigned(),
             value,
+            beside: None,
         }),
         Err(error) => {
             tracing::warn!(key = raw, error, "an object in etcd cannot be read");
@@ -234,22 +248,19 @@ fn entry(plural: &str, kv: &KeyValue) -> Option<Entry> {
 impl Backend for Etcd {
     type Watch = Changes;
 
-    fn keeps(&self, plural: &str) -> bool {
-        layout::kind(plural).is_some()
+    fn keeps(&self, kind: &str) -> bool {
+        kind.starts_with(GROUP) && layout::kind(plural(kind)).is_some()
     }
 
-    fn place(&self, plural: &str, key: &str, value: &Value) -> Result<String, String> {
-        layout::place(plural, key, value)
+    fn place(&self, key: &str, value: &Value) -> Result<String, String> {
+        layout::place(plural(key), key, value)
     }
 
-    fn encode(&self, plural: &str, value: &Value) -> Vec<u8> {
-        layout::encode(plural, value)
-    }
-
-    async fn list(&self, plural: &str) -> Result<Snapshot, RemoteError> {
+    async fn list(&self, kind: &str, known: &Known<'_>) -> Result<Snapshot, RemoteError> {
+        let plural = plural(kind);
         let (mut from, to) = layout::range(plural);
         let mut kv = self.client.kv_client().max_decoding_message_size(ANSWER);
-        let mut snapshot = Snapshot { revision: 0, entries: Vec::new() };
+        let mut snapshot = Snapshot::default();
         loop {
             let options = GetOptions::new()
                 .with_range(to.as_str())
@@ -265,14 +276,22 @@ impl Backend for Etcd {
                 // The key after the last one. What is no text is not ours and cannot be passed over.
                 from = format!("{}\0", String::from_utf8_lossy(last.key()));
             }
-            snapshot.entries.extend(kvs.iter().filter_map(|kv| entry(plural, kv)));
+            for kv in &kvs {
+                let raw = std::str::from_utf8(kv.key()).unwrap_or_default();
+                if known(raw, kv.mod_revision().cast_unsigned()) {
+                    snapshot.same.push(raw.into());
+                } else {
+                    snapshot.entries.extend(entry(plural, kv));
+                }
+            }
             if !more || kvs.is_empty() {
                 return Ok(snapshot);
             }
         }
     }
 
-    async fn watch(&self, plural: &str, after: u64) -> Result<Changes, RemoteError> {
+    async fn watch(&self, kind: &str, after: u64) -> Result<Changes, RemoteError> {
+        let plural = plural(kind);
         let (from, to) = layout::range(plural);
         let options = WatchOptions::new()
             .with_range(to)
@@ -283,27 +302,29 @@ impl Backend for Etcd {
         Ok(Changes { plural: plural.into(), stream })
     }
 
-    async fn latest(&self, plural: &str) -> Result<u64, RemoteError> {
+    async fn latest(&self, kind: &str, _: u64, _: &Known<'_>) -> Result<Latest, RemoteError> {
         // One key is enough: what is asked for is the revision of the whole.
-        let (from, _) = layout::range(plural);
+        let (from, _) = layout::range(plural(kind));
         let options = GetOptions::new().with_keys_only();
         let answer = in_time(self.client.kv_client().get(from, Some(options))).await?;
-        Ok(revision(answer.header()))
+        Ok(Latest::At(revision(answer.header())))
     }
 
-    async fn write(&self, write: RawWrite) -> Result<Written, RemoteError> {
+    async fn write(&self, kind: &str, write: RawWrite) -> Result<Written, RemoteError> {
+        let bytes = write.value.as_ref().map(|value| layout::encode(plural(kind), value));
+        let done = |revision| Written::Done { revision: Some(revision), value: None };
         let end = Instant::now() + PERSIST;
         let mut backoff =
             datastore::Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut doubt = false;
         loop {
-            match self.try_write(&write).await {
-                Ok(Attempt::Done(revision)) => return Ok(Written::Done(revision)),
+            match self.try_write(&write, bytes.as_deref()).await {
+                Ok(Attempt::Done(revision)) => return Ok(done(revision)),
                 Ok(Attempt::Refused { found, upto }) => {
                     let kept = found.as_ref().map(|(_, bytes)| bytes);
                     // The try that was not answered was performed: its result is there.
-                    if doubt && kept == write.value.as_ref() {
-                        return Ok(Written::Done(found.map_or(upto, |(revision, _)| revision)));
+                    if doubt && kept == bytes.as_ref() {
+                        return Ok(done(found.map_or(upto, |(revision, _)| revision)));
                     }
                     let found = found.map(|(revision, _)| revision);
                     return Ok(Written::Refused { found, upto });
