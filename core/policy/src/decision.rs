@@ -40,6 +40,9 @@ pub enum Reason {
     SameHost,
     /// No policy applies here.
     NotAnEndpoint,
+    /// Policies were asked and none decided, where that lets the packet go on: traffic through a host,
+    /// and policy before connection tracking or destination NAT.
+    Undecided,
 }
 
 impl Reason {
@@ -53,6 +56,7 @@ impl Reason {
             Self::Failsafe => "failsafe",
             Self::SameHost => "same-host",
             Self::NotAnEndpoint => "not-an-endpoint",
+            Self::Undecided => "undecided",
         }
     }
 }

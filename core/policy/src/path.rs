@@ -118,9 +118,8 @@ impl Way<'_, '_> {
     fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) {
         if let Some(hep) = self.wildcard(&pod.node) {
             let subject = subject_of(&hep, false);
-            if let Ok(step) = self.early(&subject, Direction::Ingress, &[Kind::PreDnat]) {
-                self.steps.push(step);
-            }
+            let outcome = self.early(&subject, Direction::Ingress, &[Kind::PreDnat]);
+            self.conclude(&subject, Direction::Ingress, outcome);
         }
         let always = self.packet.protocol == Protocol::ICMPV6
             && self.packet.icmp.is_some_and(|i| matches!(i.kind, 130..=133 | 135 | 136));
@@ -138,8 +137,8 @@ impl Way<'_, '_> {
         let point = Point::Workload(pod.id.clone());
         let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
         let asked = (Kind::Workload, direction);
-        let step = decide(self.judge, &subject, asked, self.packet, Vec::new());
-        self.steps.extend(step);
+        let outcome = decide(self.judge, &subject, asked, self.packet, Vec::new());
+        self.conclude(&subject, direction, outcome);
     }
 
     fn wildcard(&self, node: &NodeName) -> Option<Arc<HostEndpoint>> {
@@ -153,11 +152,11 @@ impl Way<'_, '_> {
         let Some(hep) = self.wildcard(node) else { return };
         let subject = subject_of(&hep, true);
         let stages: &[Kind] = if direction == Direction::Ingress { &[Kind::PreDnat] } else { &[] };
-        let step = self.early(&subject, direction, stages).or_else(|considered| {
+        let outcome = self.early(&subject, direction, stages).or_else(|considered| {
             let asked = (Kind::HostForward, direction);
             decide(self.judge, &subject, asked, self.packet, considered)
         });
-        self.steps.extend(step);
+        self.conclude(&subject, direction, outcome);
     }
 
     /// Before connection tracking and before NAT an explicit verdict is final, and silence is not;
@@ -215,10 +214,29 @@ impl Way<'_, '_> {
         let kind = if forwarded { Kind::HostForward } else { Kind::HostLocal };
         // Failsafe ports are about the host's own processes, not about traffic through it.
         if !forwarded && self.is_failsafe(dir, self.packet) {
-            let point = subject.point.clone();
-            return self.plain(point, dir, Verdict::Allow, Reason::Failsafe);
+            let (point, open) = (subject.point.clone(), Reason::Failsafe);
+            return self.steps.push(Step::plain(point, dir, Verdict::Allow, open, considered));
         }
-        self.steps.extend(decide(self.judge, &subject, (kind, dir), self.packet, considered));
+        let outcome = decide(self.judge, &subject, (kind, dir), self.packet, considered);
+        self.conclude(&subject, dir, outcome);
+    }
+
+    /// Where rules were looked at and none decided, that is a step, too.
+    fn conclude(
+        &mut self,
+        subject: &Subject<'_>,
+        direction: Direction,
+        outcome: Result<Step, Vec<Considered>>,
+    ) {
+        let undecided = |considered| {
+            let point = subject.point.clone();
+            Step::plain(point, direction, Verdict::Allow, Reason::Undecided, considered)
+        };
+        match outcome {
+            Ok(step) => self.steps.push(step),
+            Err(considered) if considered.is_empty() => {}
+            Err(considered) => self.steps.push(undecided(considered)),
+        }
     }
 
     /// A failsafe port, or neighbour discovery: without that no IPv6 packet reaches a host, and no
