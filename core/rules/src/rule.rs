@@ -117,8 +117,10 @@ impl Renderer<'_> {
             all.push(with_ports(false));
         }
         let mut ways = if ports { vec![all] } else { vec![] };
+        // What only logs goes on with the next: it must not be met twice.
+        let apart = rule.action == Action::Log;
         for (side, m) in sides {
-            ways = self.ports(side, m, ways);
+            ways = self.ports(side, m, ways, apart);
         }
         ways.extend(portless);
         Ok(ways)
@@ -164,13 +166,28 @@ impl Renderer<'_> {
         Some(Match::InSet { what, set: SetRef::Named(name), not })
     }
 
-    /// Port numbers, or any of the sets of named ports: each is a way of its own.
-    fn ports(&self, side: Side, m: &CalcMatch, ways: Vec<Vec<Match>>) -> Vec<Vec<Match>> {
+    /// Port numbers, or any of the sets of named ports: each is a way of its own; with `apart` no packet
+    /// goes two of them.
+    fn ports(
+        &self,
+        side: Side,
+        m: &CalcMatch,
+        ways: Vec<Vec<Match>>,
+        apart: bool,
+    ) -> Vec<Vec<Match>> {
         let not: Vec<Match> = in_ranges(side, &m.not_ports, true).into_iter().collect();
         let tuple = || vec![Load::Addr(side), Load::Proto, Load::Port(side)];
-        let sets = m.port_sets.iter().filter_map(|id| self.in_set(tuple(), id, false));
-        let mut choices: Vec<Vec<Match>> =
-            in_ranges(side, &m.ports, false).into_iter().chain(sets).map(|c| vec![c]).collect();
+        let numbers = |not| in_ranges(side, &m.ports, not);
+        let named = |id| Some((self.in_set(tuple(), id, false)?, self.in_set(tuple(), id, true)?));
+        // Each with its opposite.
+        let named = m.port_sets.iter().filter_map(named);
+        let single: Vec<_> = numbers(false).zip(numbers(true)).into_iter().chain(named).collect();
+        let choice = |at: usize| {
+            let earlier = if apart { &single[..at] } else { &[] };
+            let earlier = earlier.iter().map(|(_, opposite)| opposite.clone());
+            earlier.chain([single[at].0.clone()]).collect()
+        };
+        let mut choices: Vec<Vec<Match>> = (0..single.len()).map(choice).collect();
         if choices.is_empty() {
             choices.push(Vec::new());
         }
