@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bytes;
+mod counters;
 mod judge;
 #[path = "../listing/mod.rs"]
 mod listing;
@@ -44,30 +45,35 @@ fn the_kernel_does_what_the_policy_says() {
     let started = Instant::now();
     let (first, clusters) = (setting("SEED", 1), setting("CLUSTERS", CLUSTERS));
     let mut world = World::new();
-    let (mut asked, mut allowed, mut early, mut said) = (0, 0, 0, 0);
+    let (mut asked, mut allowed, mut early, mut said, mut matched) = (0, 0, 0, 0, 0);
     for seed in first..first + clusters {
-        let [a, b, c, d] = one_cluster(&mut world, seed);
+        let [a, b, c, d, e] = one_cluster(&mut world, seed);
         asked += a;
         allowed += b;
         early += c;
         said += d;
+        matched += e;
     }
     let seconds = started.elapsed().as_secs_f64();
-    println!("{clusters} clusters, {asked} packets ({allowed} allowed), {seconds:.1} s");
+    println!(
+        "{clusters} clusters, {asked} packets ({allowed} allowed), {matched} matches counted, {seconds:.1} s"
+    );
+    assert!(matched * 10 > asked, "policy rules count: {matched}");
     assert!(asked > 100 * clusters as usize, "most packets have an answer: {asked}");
     assert!(allowed * 20 > asked && allowed * 20 < asked * 19, "both answers: {allowed}/{asked}");
     assert!(said * 10 > asked * 9, "of most flows the tables say the same: {said}");
     assert!(early * 500 > asked, "policy before tracking and NAT decides now and then: {early}");
 }
 
-/// Packets asked about, how many of them passed, and about how many policy before connection tracking
-/// or destination NAT decided.
-fn one_cluster(world: &mut World, seed: u64) -> [usize; 4] {
+/// Packets asked about, how many of them passed, about how many policy before connection tracking or
+/// destination NAT decided, about how many the wanted tables say the same, and how many matches of policy
+/// rules were counted.
+fn one_cluster(world: &mut World, seed: u64) -> [usize; 5] {
     let mut dice = Dice::new(seed);
     let mut view = clusters::cluster(&mut dice);
     let mut agent = Agent::new(&world.node, &view);
     agent.feed(clusters::updates(&view, &mut dice), &mut dice);
-    let mut sum = [0; 4];
+    let mut sum = [0; 5];
     for step in 0..=CHANGES {
         if step > 0 {
             let changes = clusters::changes(&mut view, &mut dice);
@@ -81,6 +87,8 @@ fn one_cluster(world: &mut World, seed: u64) -> [usize; 4] {
         match compare(world, &view, &packets) {
             Ok(passed) => {
                 third::agrees(&tables, &view, &packets, seed);
+                let after = third::Tables::read(&world.node);
+                sum[4] += counters::agree([&tables, &after], &view, &packets, seed);
                 sum[3] += agent.agrees(&view, &packets, seed);
                 sum[0] += packets.len();
                 sum[1] += passed;

@@ -24,6 +24,11 @@ impl Tables {
         })
     }
 
+    /// The chains of both, by name.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = (&String, &machine::Chain)> {
+        self.0.iter().flat_map(|table| &table.chains)
+    }
+
     pub(crate) fn run(&self, packet: &Packet) -> machine::Run {
         let [v4, v6] = &self.0;
         let table = if packet.source.is_ipv4() { v4 } else { v6 };
