@@ -76,8 +76,10 @@ fn odd_one(tables: &Tables, view: &View, packets: &[Packet]) -> String {
         wanted(view, packet, &mut want);
         let met = tables.run(packet).met;
         for met in met.iter().filter(|m| m.matched() && m.counters.is_some()) {
-            let rule = rule_of(&chains[&met.chain], met.comment.as_deref());
-            rule.into_iter().for_each(|rule| *got.entry(rule).or_default() += 1);
+            let rule = rule_of(chains[&met.chain], met.comment.as_deref());
+            if let Some(rule) = rule {
+                *got.entry(rule).or_default() += 1;
+            }
         }
         if got != want {
             let met = met.iter().filter(|m| m.matched()).map(|m| (&m.chain, &m.comment, &m.did));
@@ -98,7 +100,9 @@ pub(crate) fn agree(
 ) -> usize {
     let mut want = counted(before);
     let already: u64 = want.values().sum();
-    packets.iter().for_each(|packet| wanted(view, packet, &mut want));
+    for packet in packets {
+        wanted(view, packet, &mut want);
+    }
     let got = counted(after);
     for rule in want.keys().chain(got.keys()) {
         let [want, got] = [&want, &got].map(|hits| hits.get(rule).copied().unwrap_or_default());

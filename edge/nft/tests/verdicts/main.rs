@@ -45,15 +45,13 @@ fn the_kernel_does_what_the_policy_says() {
     let started = Instant::now();
     let (first, clusters) = (setting("SEED", 1), setting("CLUSTERS", CLUSTERS));
     let mut world = World::new();
-    let (mut asked, mut allowed, mut early, mut said, mut matched) = (0, 0, 0, 0, 0);
+    let mut sum = [0; 5];
     for seed in first..first + clusters {
-        let [a, b, c, d, e] = one_cluster(&mut world, seed);
-        asked += a;
-        allowed += b;
-        early += c;
-        said += d;
-        matched += e;
+        for (sum, one) in sum.iter_mut().zip(one_cluster(&mut world, seed)) {
+            *sum += one;
+        }
     }
+    let [asked, allowed, early, said, matched] = sum;
     let seconds = started.elapsed().as_secs_f64();
     println!(
         "{clusters} clusters, {asked} packets ({allowed} allowed), {matched} matches counted, {seconds:.1} s"
