@@ -190,6 +190,7 @@ impl<'a> Machine<'a> {
                 return Next::End(End::NoMatch("the packet has no tracked flow".to_owned()));
             }
             Load::Ct(1) => known(&[0]),
+            Load::Ct(2) => self.status(),
             Load::Ct(3) => self.flow_mark.clone(),
             Load::Ct(10) => known(&[self.packet.protocol]),
             Load::Ct(_) => vec![None; 16],
@@ -199,6 +200,17 @@ impl<'a> Machine<'a> {
         self.names.retain(|(at, _)| *at != to);
         self.names.push((to, name(load, self.packet.source.is_ipv6())));
         Next::Go
+    }
+
+    /// Of a first packet's flow before its source is translated, as far as this is about the
+    /// destination: the rest is how far connection tracking has come.
+    fn status(&self) -> Vec<Option<u8>> {
+        const DESTINATION_TRANSLATED: u32 = 0x20;
+        let translated = self.packet.original.is_some() && !self.place.early;
+        let bits = if translated { DESTINATION_TRANSLATED } else { 0 };
+        let lowest = if cfg!(target_endian = "little") { 0 } else { 3 };
+        let one = |(i, byte): (usize, u8)| (i == lowest).then_some(byte);
+        bits.to_ne_bytes().into_iter().enumerate().map(one).collect()
     }
 
     fn meta(&self, key: u32) -> Vec<Option<u8>> {
@@ -471,6 +483,7 @@ fn name(load: Load, v6: bool) -> String {
         Load::Meta(7) => "outgoing interface",
         Load::Meta(16) => "protocol",
         Load::Ct(0) => "state of the flow",
+        Load::Ct(2) => "status of the flow",
         Load::Ct(3) => "mark of the flow",
         Load::Fib { result: 3, .. } => "kind of address",
         _ => "",

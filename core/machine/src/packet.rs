@@ -137,6 +137,9 @@ pub struct Way {
     pub input: Option<String>,
     /// The interface it leaves by; nothing for a packet that ends here.
     pub output: Option<String>,
+    /// The interface that a packet of the host itself was routed to before its destination was
+    /// translated; nothing if that is `output`, too.
+    pub towards: Option<String>,
     /// The host's own addresses, each with its interface.
     pub local: Vec<(String, IpAddr)>,
 }
@@ -144,15 +147,16 @@ pub struct Way {
 impl Way {
     /// The hooks it passes, each with the interfaces that are known there.
     pub(crate) fn hooks(&self) -> Vec<(Hook, &str, &str)> {
+        let towards = |output| self.towards.as_deref().unwrap_or(output);
         match (self.input.as_deref(), self.output.as_deref()) {
             (Some(i), Some(o)) => {
                 let middle = [(Hook::Forward, i, o), (Hook::Postrouting, i, o)];
                 [&[(Hook::Prerouting, i, "")][..], &middle].concat()
             }
             (Some(i), None) => vec![(Hook::Prerouting, i, ""), (Hook::Input, i, "")],
-            (None, Some(o)) => vec![(Hook::Output, "", o), (Hook::Postrouting, "", o)],
+            (None, Some(o)) => vec![(Hook::Output, "", towards(o)), (Hook::Postrouting, "", o)],
             (None, None) => vec![
-                (Hook::Output, "", "lo"),
+                (Hook::Output, "", towards("lo")),
                 (Hook::Postrouting, "", "lo"),
                 (Hook::Prerouting, "lo", ""),
                 (Hook::Input, "lo", ""),

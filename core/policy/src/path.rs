@@ -65,7 +65,7 @@ impl Way<'_, '_> {
             (End::at(self.judge, packet.source), End::at(self.judge, packet.destination));
         let same_node = from.node().is_some() && from.node() == to.node();
         let tunnelled = self.view.overlay == Overlay::Tunnelled
-            && matches!((&from, &to), (End::Pod(_), End::Pod(_)));
+            && matches!((&from, &to), (End::Pod(_) | End::Node(_), End::Pod(_)));
         match (&from, &to) {
             // A pod's packet to itself never leaves it.
             (End::Pod(a), End::Pod(b)) if a.id == b.id => {
@@ -76,13 +76,19 @@ impl Way<'_, '_> {
                 return;
             }
             // A process of the host reaches its own pods, whatever their ingress policy (2.1).
-            (End::Node(_), End::Pod(pod)) if same_node => {
+            (End::Node(node), End::Pod(pod)) if same_node => {
+                if self.decided_as_sent(node) {
+                    return;
+                }
                 let point = Point::Workload(pod.id.clone());
                 return self.plain(point, Direction::Ingress, Verdict::Allow, Reason::SameHost);
             }
             (End::Pod(pod), End::Node(_)) if same_node => return self.pod_to_own_host(pod),
             // Loopback: no interface that a host endpoint could name.
-            (End::Node(_), End::Node(_)) if same_node => {
+            (End::Node(node), End::Node(_)) if same_node => {
+                if self.decided_as_sent(node) {
+                    return;
+                }
                 let point = Point::Unprotected;
                 return self.plain(point, Direction::Ingress, Verdict::Allow, Reason::SameHost);
             }
@@ -96,7 +102,7 @@ impl Way<'_, '_> {
                     self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled });
                 }
             }
-            End::Node(node) => self.host(node, Direction::Egress, Through::Local),
+            End::Node(node) => self.host(node, Direction::Egress, Through::Local { tunnelled }),
             End::Outside => self.nobody(Direction::Egress),
         }
         match &to {
@@ -107,7 +113,9 @@ impl Way<'_, '_> {
                 self.pod(pod, Direction::Ingress);
                 self.wildcard_at_pod(&pod.node, Direction::Egress);
             }
-            End::Node(node) => self.host(node, Direction::Ingress, Through::Local),
+            End::Node(node) => {
+                self.host(node, Direction::Ingress, Through::Local { tunnelled: false });
+            }
             End::Outside => self.nobody(Direction::Ingress),
         }
     }
@@ -189,8 +197,33 @@ impl Way<'_, '_> {
         Err(considered)
     }
 
+    /// What a process of the host sends to a service meets untracked policy before anybody translates
+    /// it, that of the interface which leads to the service; whether that decides. Where the packet
+    /// goes in the end may be no interface that has any: a pod's, or the host's own.
+    fn decided_as_sent(&mut self, node: &NodeName) -> bool {
+        if self.packet.original.is_none() {
+            return false;
+        }
+        let hep = self.leads_to(node, self.packet.before_nat().destination);
+        let hep = hep.and_then(|interface| self.endpoint_of(node, &interface));
+        let Some(hep) = hep.filter(|hep| !matches!(hep.target, HostTarget::All)) else {
+            return false;
+        };
+        let subject = subject_of(&hep, false);
+        let outcome = self.early(&subject, Direction::Egress, &[Kind::Untracked]);
+        let decided = outcome.is_ok();
+        self.conclude(&subject, Direction::Egress, outcome);
+        decided
+    }
+
+    /// A host endpoint's say. What the host itself sends to a service is judged as it is translated,
+    /// by the interface that it leaves by then (2.3).
     fn host(&mut self, node: &NodeName, dir: Direction, through: Through) {
         let forwarded = matches!(through, Through::Forwarded { .. });
+        let sent = dir == Direction::Egress && !forwarded;
+        if sent && self.decided_as_sent(node) {
+            return;
+        }
         let Some(hep) = self.host_endpoint(node, through) else {
             if !forwarded {
                 self.nobody(dir);
@@ -198,13 +231,15 @@ impl Way<'_, '_> {
             return;
         };
         let subject = subject_of(&hep, forwarded);
-        // A packet that leaves without having started here passes no such hook on its way out, and
-        // a wildcard endpoint has no untracked policy.
         let tracked = matches!(hep.target, HostTarget::All);
         let stages: &[Kind] = match (dir, tracked) {
             (Direction::Ingress, true) => &[Kind::PreDnat],
             (Direction::Ingress, false) => &[Kind::Untracked, Kind::PreDnat],
-            (Direction::Egress, false) if !forwarded => &[Kind::Untracked],
+            // A packet that leaves without having started here passes no such hook on its way out,
+            // and a wildcard endpoint has no untracked policy.
+            (Direction::Egress, false) if sent && self.packet.original.is_none() => {
+                &[Kind::Untracked]
+            }
             (Direction::Egress, _) => &[],
         };
         let considered = match self.early(&subject, dir, stages) {
@@ -267,15 +302,20 @@ impl Way<'_, '_> {
         }
     }
 
-    /// The host endpoint of the interface that the packet uses: one that names it, else one that
-    /// expects one of its addresses, else a wildcard; of several the lowest name (2.3).
+    /// The host endpoint of the interface that the packet uses.
     fn host_endpoint(&self, node: &NodeName, through: Through) -> Option<Arc<HostEndpoint>> {
+        let interface = self.interface(node, through)?;
+        self.endpoint_of(node, &interface)
+    }
+
+    /// The host endpoint of an interface: one that names it, else one that expects one of its
+    /// addresses, else a wildcard; of several the lowest name (2.3).
+    fn endpoint_of(&self, node: &NodeName, uses: &IfaceName) -> Option<Arc<HostEndpoint>> {
         let interfaces = &self.view.nodes.get(node)?.interfaces;
-        let uses = self.interface(node, through)?;
         let empty = Vec::new();
-        let addresses = interfaces.iter().find(|(n, _)| *n == uses).map_or(&empty, |(_, a)| a);
+        let addresses = interfaces.iter().find(|(n, _)| n == uses).map_or(&empty, |(_, a)| a);
         let here = || self.view.hosts.values().filter(|h| h.node == *node);
-        let named = here().find(|h| matches!(&h.target, HostTarget::Iface(i) if *i == uses));
+        let named = here().find(|h| matches!(&h.target, HostTarget::Iface(i) if i == uses));
         let expected = || {
             here().find(|h| {
                 matches!(h.target, HostTarget::ByAddress)
@@ -290,12 +330,21 @@ impl Way<'_, '_> {
     /// traffic; for a packet to one of the node's addresses the interface that has it; else the one
     /// that leads out.
     fn interface(&self, node: &NodeName, through: Through) -> Option<IfaceName> {
-        if let Through::Forwarded { tunnelled: true } = through {
+        let (Through::Forwarded { tunnelled } | Through::Local { tunnelled }) = through;
+        if tunnelled {
             return "vxlan.calico".parse().ok();
         }
+        let sent_to = self.packet.before_nat().destination;
+        self.carries(node, [self.packet.source, self.packet.destination, sent_to])
+    }
+
+    /// The interface that the host's own packets to an address leave by, as routing has it first.
+    fn leads_to(&self, node: &NodeName, destination: std::net::IpAddr) -> Option<IfaceName> {
+        self.carries(node, [self.packet.source, destination, destination])
+    }
+
+    fn carries(&self, node: &NodeName, ends: [std::net::IpAddr; 3]) -> Option<IfaceName> {
         let interfaces = &self.view.nodes.get(node)?.interfaces;
-        let packet = self.packet;
-        let ends = [packet.source, packet.destination, packet.before_nat().destination];
         let has_end = |a: &Vec<std::net::IpAddr>| ends.iter().any(|e| a.contains(e));
         let owner = interfaces.iter().find(|(_, addresses)| has_end(addresses));
         owner.or_else(|| interfaces.first()).map(|(name, _)| name.clone())
@@ -324,6 +373,6 @@ fn far_end(direction: Direction, packet: &Packet) -> std::net::IpAddr {
 
 #[derive(Clone, Copy)]
 enum Through {
-    Local,
+    Local { tunnelled: bool },
     Forwarded { tunnelled: bool },
 }

@@ -256,6 +256,36 @@ fn rule_fields() {
     }
 }
 
+#[test]
+fn what_a_host_sends_to_a_service_is_judged_as_it_leaves() {
+    let mut v = cluster();
+    v.hosts.insert("hep".into(), Arc::new(host_endpoint(eth0())));
+    let only = Rule {
+        protocol: Some(Protocol::TCP),
+        destination: EntityMatch { ports: vec![Port::Range(8080, 8080)], ..EntityMatch::default() },
+        ..Rule::any(Action::Allow)
+    };
+    let mut v = with(v, [policy("p", "role == 'host'", None, Some(vec![only]))]);
+    let ask = |v: &View, to: &str, port, service_port| {
+        let packet = Packet::to_port(addr("10.0.0.1"), addr(to), Protocol::TCP, port);
+        let original = Some((addr("10.96.0.1"), service_port));
+        evaluate(v, &Packet { original, ..packet }).verdict
+    };
+    assert_eq!(ask(&v, "203.0.113.7", 8080, 80), Allow, "the backend's port counts");
+    assert_eq!(ask(&v, "203.0.113.7", 80, 8080), Deny, "that of the service does not");
+    assert_eq!(ask(&v, "10.1.0.1", 80, 80), Allow, "a pod of this host, whatever eth0 says");
+    assert_eq!(ask(&v, "10.0.0.1", 80, 80), Allow, "and the host itself");
+    assert_eq!(ask(&v, "10.1.1.1", 80, 80), Deny, "a pod of another node, routed by eth0");
+    v.overlay = Overlay::Tunnelled;
+    assert_eq!(ask(&v, "10.1.1.1", 80, 80), Allow, "in a tunnel, which has no endpoint");
+    let mut raw = policy("raw", "role == 'host'", None, Some(vec![Rule::any(Action::Deny)]));
+    (raw.stage, raw.apply_on_forward) = (Stage::Untracked, true);
+    let v = with(v, [raw]);
+    for to in ["203.0.113.7", "10.1.0.1", "10.1.1.1", "10.0.0.1"] {
+        assert_eq!(ask(&v, to, 8080, 80), Deny, "{to}: before it is translated it leaves by eth0");
+    }
+}
+
 fn service(name: &str) -> ServiceId {
     ServiceId { namespace: "ns".into(), name: name.into() }
 }

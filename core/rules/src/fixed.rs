@@ -6,15 +6,18 @@
 //! came by is not asked again. `filter-forward`, `filter-input` and `filter-output` end packets of
 //! flows that were cut, accept those of other established flows, and take the rest through the host
 //! endpoint of the incoming interface, the source pod, the destination pod and the host endpoint of
-//! the outgoing interface. A stage returns to let the
-//! packet pass to the next one.
+//! the outgoing interface. A stage returns to let the packet pass to the next one.
+//!
+//! What a process of the host sends to a service has been translated when it comes to `filter-output`,
+//! but is still about to leave by the interface that leads to the service. It is not judged there:
+//! `mangle-postrouting` does that, by the interface that it really leaves by.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{IpVersion, Protocol};
 
-use crate::config::{EndpointToHost, Failsafe, Marks, RulesConfig};
+use crate::config::{DenyAction, EndpointToHost, Failsafe, Marks, RulesConfig};
 use crate::host::{self, HostHook};
 use crate::object::{
     Base, Chain, Field, Hook, Key, Load, Match, Name, OnRefusal, Rule, SetRef, SetSpec, Side,
@@ -106,6 +109,13 @@ impl Fixed<'_> {
             table.put_chain(name("mangle-prerouting"), chain);
         } else {
             table.remove_chain(&name("mangle-prerouting"));
+        }
+        if self.judges_translated() {
+            let chain =
+                base(Hook::Postrouting, -150, "from this host, translated", self.translated());
+            table.put_chain(name("mangle-postrouting"), chain);
+        } else {
+            table.remove_chain(&name("mangle-postrouting"));
         }
         for hook in HostHook::ALL.into_iter().filter(|hook| !self.asks(*hook)) {
             table.remove_chain(&hook.stage());
@@ -277,8 +287,32 @@ impl Fixed<'_> {
         rules
     }
 
+    /// Whether what the host sends to services is judged when routing is done. An answer that refuses
+    /// can not be given there: then all is judged in `filter-output`, by the interface of before.
+    fn judges_translated(&self) -> bool {
+        self.asks(HostHook::Out) && self.config.deny == DenyAction::Drop
+    }
+
+    /// What `filter-output` has left to judge carries the mark that says "on to the next".
+    fn translated(&self) -> Vec<Rule> {
+        let pass = self.config.marks().pass;
+        let others = accept().when(Match::Mark { mask: pass, set: false });
+        let mut rules = vec![others.comment("judged before"), Self::established(), self.clear()];
+        rules.extend(self.host_stage(HostHook::Out));
+        rules.push(self.clear());
+        rules
+    }
+
+    fn later(&self) -> Rule {
+        let Marks { accept, pass } = self.config.marks();
+        let rule = Rule::new().when(Match::Translated { not: false });
+        let rule = rule.then(Statement::Mark { clear: accept, set: pass });
+        rule.verdict(Verdict::Accept).comment("translated: judged by the interface it leaves by")
+    }
+
     fn output(&self) -> Vec<Rule> {
         let mut rules = self.begun();
+        rules.extend(self.judges_translated().then(|| self.later()));
         let to_pods = self.pods(Way::Out, &Verdict::Accept).into_iter();
         rules.extend(to_pods.map(|r| r.comment("this host reaches its own pods")));
         rules.extend(self.asks(HostHook::RawOut).then(|| self.accepted_before()));

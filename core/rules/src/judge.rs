@@ -85,6 +85,8 @@ pub enum Ruling {
 pub struct Judge<'a> {
     table: &'a Table,
     base: Vec<(Hook, i32, &'a Name, &'a Chain)>,
+    /// `lo`.
+    loopback: Option<IfaceName>,
 }
 
 impl<'a> Judge<'a> {
@@ -96,7 +98,7 @@ impl<'a> Judge<'a> {
         });
         let mut base: Vec<_> = base.collect();
         base.sort_by_key(|(_, priority, ..)| *priority);
-        Self { table, base }
+        Self { table, base, loopback: "lo".parse().ok() }
     }
 
     /// What would become of the flow.
@@ -108,6 +110,10 @@ impl<'a> Judge<'a> {
                 (Place::Here, Place::Here, _) => return Ruling::Passes,
                 (Place::Here, Place::Behind(_), Place::Behind(first)) => {
                     &[(Hook::Output, None, Some(first)), (Hook::Postrouting, None, to)]
+                }
+                // A service that is asked for by an address of the host.
+                (Place::Here, Place::Behind(_), Place::Here) => {
+                    &[(Hook::Output, None, self.loopback.as_ref()), (Hook::Postrouting, None, to)]
                 }
                 (Place::Behind(_), Place::Here, _) => {
                     &[(Hook::Prerouting, from, None), (Hook::Input, from, None)]
@@ -260,6 +266,7 @@ impl<'a> Packet<'a> {
             }
             // It is a new flow's.
             Match::State(_) | Match::FlowMark(_) => false,
+            Match::Translated { not } => self.is_translated() != *not,
             Match::Mark { mask, set } => (self.mark & mask != 0) == *set,
             Match::Local { side, on_out_iface: false, not } => {
                 let place = match side {
@@ -319,6 +326,11 @@ impl<'a> Packet<'a> {
             ([Load::Port(side)], Key::Ports(min, max)) => (*min..=*max).contains(&self.port(*side)),
             _ => false,
         }
+    }
+
+    fn is_translated(&self) -> bool {
+        let Flow { sent_to, sent_port, destination, destination_port, .. } = self.flow;
+        self.nat && (sent_to, sent_port) != (destination, destination_port)
     }
 
     fn has_ports(&self) -> bool {

@@ -203,6 +203,12 @@ pub enum Match {
         /// Any of them is set; else none.
         set: bool,
     },
+    /// The destination of the packet's flow has been translated (or not). Neither is so for packets
+    /// without a flow.
+    Translated {
+        /// Inverted.
+        not: bool,
+    },
     /// The mark of the packet's flow has one of these bits. Not so for packets without a flow.
     FlowMark(u32),
     /// The address is one of this host's.

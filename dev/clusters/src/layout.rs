@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::rules::PORTS;
+
 /// The nodes. Pods 0 to 3 are on the first, 4 and 5 on the second.
 pub const NODES: [&str; 2] = ["n0", "n1"];
 /// Pods.
@@ -39,6 +41,28 @@ pub fn pod_addresses(pod: u16) -> Vec<IpAddr> {
 pub fn node_addresses(node: usize, interface: usize) -> Vec<IpAddr> {
     let n = node + 1;
     vec![parse(&format!("172.18.{interface}.{n}")), parse(&format!("fd18::{interface}:{n}"))]
+}
+
+/// Every address.
+pub fn ends() -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = (0..PODS).flat_map(pod_addresses).collect();
+    for node in 0..NODES.len() {
+        all.extend((0..INTERFACES.len()).flat_map(|i| node_addresses(node, i)));
+    }
+    all.extend(outside());
+    all
+}
+
+/// The service whose only backend has the address.
+pub fn service(backend: IpAddr) -> IpAddr {
+    let ends = ends();
+    let n = ends.iter().position(|e| *e == backend).expect("an address of this layout") + 1;
+    parse(&if backend.is_ipv4() { format!("10.96.0.{n}") } else { format!("fd96::{n}") })
+}
+
+/// Ports of services, each with that of the backend.
+pub fn service_ports() -> impl Iterator<Item = (u16, u16)> {
+    PORTS.into_iter().zip(PORTS.into_iter().cycle().skip(1))
 }
 
 /// Addresses of the machines outside.

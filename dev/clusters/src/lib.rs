@@ -7,10 +7,11 @@
 //! Invariants: a seed gives the same cluster, changes and packets everywhere; addresses, interfaces
 //! and nodes are those of [`layout`], so that a test can lay the cables before it knows the policies;
 //! no packet is the reverse of another one (source ports and destination ports are different
-//! numbers), so that connection tracking never takes one for the answer to another.
+//! numbers), so that connection tracking never takes one for the answer to another. Every address has a
+//! service in front of it, and some packets are sent to that.
 //!
-//! Deliberately absent: the calculation and the data plane (the tests bring them), and destination
-//! NAT itself (policy before it sees the packets that no one translates).
+//! Deliberately absent: the calculation and the data plane, and who translates the destinations of
+//! packets to services (the tests bring them).
 //!
 //! Start reading at [`cluster`], then [`sample`], then [`changes`].
 #![expect(clippy::missing_panics_doc, reason = "literals parse; a test kit may panic")]

@@ -7,18 +7,8 @@ use model::policy::Icmp;
 use policy::Packet;
 
 use crate::dice::Dice;
-use crate::layout::{self, INTERFACES, NODES, PODS};
+use crate::layout;
 use crate::rules::{PORTS, SOURCE_PORTS};
-
-/// Every address of [`layout`].
-fn ends() -> Vec<IpAddr> {
-    let mut all: Vec<IpAddr> = (0..PODS).flat_map(layout::pod_addresses).collect();
-    for node in 0..NODES.len() {
-        all.extend((0..INTERFACES.len()).flat_map(|i| layout::node_addresses(node, i)));
-    }
-    all.extend(layout::outside());
-    all
-}
 
 fn is_outside(a: &IpAddr) -> bool {
     layout::outside().contains(a)
@@ -26,7 +16,7 @@ fn is_outside(a: &IpAddr) -> bool {
 
 /// Pairs of ends whose packets meet some endpoint.
 fn pairs() -> Vec<(IpAddr, IpAddr)> {
-    let ends = ends();
+    let ends = layout::ends();
     let mut all = Vec::new();
     for a in &ends {
         for b in ends.iter().filter(|b| *b != a && b.is_ipv4() == a.is_ipv4()) {
@@ -69,13 +59,31 @@ fn random(d: &mut Dice, (source, destination): (IpAddr, IpAddr)) -> Packet {
     }
 }
 
+/// The packet, sent to the service of its destination. Such come from other ports than the rest: else
+/// their answers could not be told from those to packets that came straight.
+fn by_service(packet: Packet) -> Packet {
+    let service = layout::service(packet.destination);
+    let echo = packet.icmp.is_some_and(|i| matches!(i.kind, 8 | 128));
+    let with_ports = [Protocol::TCP, Protocol::UDP, Protocol::SCTP].contains(&packet.protocol);
+    let port = layout::service_ports().find(|(_, target)| *target == packet.destination_port);
+    let original = match port {
+        Some((port, _)) if with_ports => Some((service, port)),
+        _ => echo.then_some((service, 0)),
+    };
+    let source_port = packet.source_port + u16::from(original.is_some() && with_ports);
+    Packet { original, source_port, ..packet }
+}
+
 /// `count` random packets, each but once.
 pub fn sample(d: &mut Dice, count: usize) -> Vec<Packet> {
     let pairs = pairs();
     let mut all: Vec<Packet> = Vec::with_capacity(count);
     while all.len() < count {
         let pair = d.pick(&pairs);
-        let packet = random(d, pair);
+        let mut packet = random(d, pair);
+        if d.one_in(3) {
+            packet = by_service(packet);
+        }
         if !all.contains(&packet) {
             all.push(packet);
         }

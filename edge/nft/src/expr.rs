@@ -13,6 +13,9 @@ const FIRST: u32 = 1;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const META_MARK: u32 = 3;
+const META_TRACE: u32 = 12;
+/// `IPS_DST_NAT`.
+const DESTINATION_TRANSLATED: u32 = 0x20;
 /// `RTN_LOCAL`.
 const LOCAL: u32 = 2;
 const RANDOM_FULLY: u32 = 0x10;
@@ -98,6 +101,14 @@ impl Expressions {
                 self.bitwise(&mask.to_ne_bytes(), &[0; 4]);
                 self.compare(op(*set), &[0; 4]);
             }
+            Match::Translated { not } => {
+                self.add("ct", |out| {
+                    out.be32(1, FIRST);
+                    out.be32(2, 2); // status
+                });
+                self.bitwise(&DESTINATION_TRANSLATED.to_ne_bytes(), &[0; 4]);
+                self.compare(op(!not), &[0; 4]);
+            }
             Match::FlowMark(bits) => {
                 self.add("ct", |out| {
                     out.be32(1, FIRST);
@@ -127,6 +138,15 @@ impl Expressions {
                 self.lookup(name, set_id, register, *not, false);
             }
         }
+    }
+
+    /// Marks the packet for tracing.
+    pub(crate) fn trace(&mut self) {
+        self.immediate(FIRST, &[1]);
+        self.add("meta", |out| {
+            out.be32(2, META_TRACE);
+            out.be32(3, FIRST);
+        });
     }
 
     pub(crate) fn statement(&mut self, s: &Statement) {

@@ -13,6 +13,7 @@ use model::output::{CalcRule, LocalHost, Output};
 use model::policy::Stage;
 use model::{Action, InSync};
 use nft::NftDriver;
+use rules::config::DenyAction;
 use rules::{Rules, RulesConfig};
 use scenario::{early, host, pod, profile, rule, tier, to_port};
 use testkit::{Netns, Server, tcp_reply};
@@ -35,6 +36,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(RulesConfig::default())
+    }
+
+    fn with(config: RulesConfig) -> Self {
         let (client, node, inside) = (Netns::new(), Netns::new(), Netns::new());
         for netns in [&client, &node, &inside] {
             netns.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
@@ -50,11 +55,22 @@ impl World {
              ip addr add 192.0.2.1/24 dev eth0; ip addr add fd02::1/64 dev eth0 nodad
              ip addr add 169.254.1.1/32 dev cali1; ip addr add fd00:65::1/128 dev cali1 nodad
              ip route add 10.65.0.2/32 dev cali1; ip route add fd00:65::2/128 dev cali1
+             ip route add 10.96.0.2/32 dev cali1; ip route add fd96::2/128 dev cali1
+             ip route add default via 192.0.2.9; ip route add default via fd02::9
              nft 'table inet services {{
                 chain arriving {{
                   type nat hook prerouting priority -100
                   ip daddr 192.0.2.1 tcp dport 30080 dnat ip to 10.65.0.2:80
                   ip6 daddr fd02::1 tcp dport 30080 dnat ip6 to [fd00:65::2]:80
+                }}
+                chain own {{
+                  type nat hook output priority -100
+                  ip daddr 10.96.0.1 tcp dport 80 dnat ip to 10.65.0.2:80
+                  ip6 daddr fd96::1 tcp dport 80 dnat ip6 to [fd00:65::2]:80
+                  ip daddr 10.96.0.2 tcp dport 80 dnat ip to 192.0.2.9:81
+                  ip6 daddr fd96::2 tcp dport 80 dnat ip6 to [fd02::9]:81
+                  ip daddr 10.96.0.3 tcp dport 80 dnat ip to 192.0.2.1:99
+                  ip6 daddr fd96::3 tcp dport 80 dnat ip6 to [fd02::1]:99
                 }}
                 chain leaving {{
                   type nat hook postrouting priority 100
@@ -73,7 +89,7 @@ impl World {
                    ip route add default via fd00:65::1 dev eth0");
         let servers = [Server::start(&inside, 80, "pod"), Server::start(&node, 99, "node")];
         let driver = node.run(|| NftDriver::open().unwrap());
-        let mut rules = Rules::new(RulesConfig::default());
+        let mut rules = Rules::new(config);
         let web = Output::Workload(Arc::new(pod("web", "cali1", &POD, vec![])));
         rules.apply(&[profile("kns.default", vec![rule(Action::Allow)]), web]);
         let mut world = Self { client, node, _pod: inside, rules, driver, _servers: servers };
@@ -96,6 +112,17 @@ impl World {
         };
         let [v4, v6] = addresses.map(one);
         assert_eq!(v4, v6, "families disagree about port {port}");
+        v4
+    }
+
+    /// What a process of the node gets.
+    fn host_asks(&self, addresses: [&str; 2], port: u16) -> Option<String> {
+        let one = |to: &str| {
+            let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
+            tcp_reply(&self.node, to, WAIT)
+        };
+        let [v4, v6] = addresses.map(one);
+        assert_eq!(v4, v6, "families disagree about {addresses:?} port {port}");
         v4
     }
 
@@ -186,6 +213,46 @@ fn the_wildcards_policy_before_nat_acts_where_no_endpoint_has_a_name() {
     assert_eq!(world.asks(NODE, 99), says("node"), "untracked policy knows no wildcard");
     world.apply(&[eth0(|_| ())]);
     assert_eq!(world.asks(NODE, 30080), says("pod"), "eth0 has an endpoint of its own");
+}
+
+/// Services that only the node's processes know: the pod's port 80, the client's port 81, and the
+/// node's own port 99. The second is routed as if it were a pod's.
+const TO_POD: [&str; 2] = ["10.96.0.1", "fd96::1"];
+const TO_CLIENT: [&str; 2] = ["10.96.0.2", "fd96::2"];
+const TO_SELF: [&str; 2] = ["10.96.0.3", "fd96::3"];
+
+#[test]
+fn what_the_host_sends_to_services_is_judged_by_the_interface_it_leaves_by() {
+    let mut world = World::new();
+    let _server = Server::start(&world.client, 81, "client");
+    let all =
+        |world: &World| [TO_POD, TO_CLIENT, TO_SELF].map(|service| world.host_asks(service, 80));
+    assert_eq!(all(&world), ["pod", "client", "node"].map(says), "the translation works");
+    let closed = |h: &mut LocalHost| h.normal = vec![tier("default", &[], &["out"])];
+    let out = |port| scenario::policy("out", vec![], vec![to_port(Action::Allow, port)]);
+    world.apply(&[out(80), eth0(closed)]);
+    // Pods are not behind eth0, nor is the host itself.
+    assert_eq!(all(&world), ["pod", "", "node"].map(says), "the port of the service is not asked");
+    world.apply(&[out(81)]);
+    assert_eq!(all(&world), ["pod", "client", "node"].map(says), "that of the backend is");
+    assert_eq!(world.host_asks(["192.0.2.9", "fd02::9"], 81), says("client"), "straight");
+    world.apply(&[out(1)]);
+    assert_eq!(all(&world), ["pod", "", "node"].map(says));
+    let mut every = host("every", HostTarget::All);
+    every.normal = vec![tier("default", &[], &["out"])];
+    let gone = Output::HostGone("eth0".into());
+    world.apply(&[gone, Output::Host(Arc::new(every))]);
+    assert_eq!(all(&world), ["pod", "", "node"].map(says), "of the wildcard, too");
+}
+
+#[test]
+fn where_refusals_are_answered_services_are_judged_by_the_interface_of_before() {
+    let mut world = World::with(RulesConfig { deny: DenyAction::Reject, ..RulesConfig::default() });
+    let closed = |h: &mut LocalHost| h.normal = vec![tier("default", &[], &["out"])];
+    let out = scenario::policy("out", vec![], vec![to_port(Action::Allow, 80)]);
+    world.apply(&[out, eth0(closed)]);
+    assert_eq!(world.host_asks(TO_POD, 80), says("pod"));
+    assert_eq!(world.host_asks(TO_SELF, 80), None);
 }
 
 #[test]

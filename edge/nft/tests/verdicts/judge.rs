@@ -8,6 +8,7 @@ use clusters::Dice;
 use clusters::layout::{self, INTERFACES};
 use dataplane::hosts::HostManager;
 use model::output::Output;
+use model::policy::Stage;
 use model::{Action, HostInterface, IfaceName, InSync, NodeName, Update};
 use nft::NftDriver;
 use policy::{Decision, Packet, Point, Verdict, View, evaluate};
@@ -133,6 +134,10 @@ fn config(view: &View) -> RulesConfig {
 /// As connection tracking would remember the packet.
 fn flow(packet: &Packet) -> Flow {
     let (from, to) = way(packet);
+    let (sent_to, sent_port) =
+        packet.original.unwrap_or((packet.destination, packet.destination_port));
+    // Services are behind the first interface.
+    let towards = if packet.original.is_some() { Place::Interface(0) } else { to };
     let seen = |place| match place {
         Place::Pod(pod) => rules::Place::Behind(layout::pod_interface(pod).parse().unwrap()),
         Place::Interface(i) => rules::Place::Behind(INTERFACES[i].parse().unwrap()),
@@ -142,13 +147,13 @@ fn flow(packet: &Packet) -> Flow {
         protocol: packet.protocol,
         source: packet.source,
         source_port: packet.source_port,
-        sent_to: packet.destination,
-        sent_port: packet.destination_port,
+        sent_to,
+        sent_port,
         destination: packet.destination,
         destination_port: packet.destination_port,
         icmp: packet.icmp,
         from: seen(from),
-        towards: seen(to),
+        towards: seen(towards),
         to: seen(to),
     }
 }
@@ -169,6 +174,11 @@ pub(crate) fn expected(view: &View, packet: &Packet) -> Option<Verdict> {
     if from == to || matches!((from, to), (Place::Interface(_), Place::Interface(_))) {
         return None;
     }
+    // Its way to the service would be that of a socket that is bound to the other interface.
+    let by_first = layout::node_addresses(0, 0).contains(&packet.source);
+    if packet.original.is_some() && from == Place::Host && !by_first {
+        return None;
+    }
     let known = |a| view.workload_at(a).is_some();
     match [packet.source, packet.destination].map(|a| (place(a), known(a))) {
         // Not (or no longer) the address of that interface: forged, or an unknown pod.
@@ -183,6 +193,11 @@ pub(crate) fn expected(view: &View, packet: &Packet) -> Option<Verdict> {
     };
     // What other nodes do with it before and after is not our business.
     let decision = evaluate(view, packet);
+    let untracked = |s: &policy::Step| s.stage == Stage::Untracked && s.verdict == Verdict::Allow;
+    if packet.original.is_some() && decision.steps.iter().any(untracked) {
+        // What is not tracked is not translated.
+        return None;
+    }
     let denied =
         decision.steps.iter().any(|s| s.verdict == Verdict::Deny && node(&s.point) == here);
     Some(if denied { Verdict::Deny } else { Verdict::Allow })

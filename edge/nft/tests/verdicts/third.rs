@@ -61,7 +61,9 @@ fn through(packet: &Packet) -> Way {
         layout::node_addresses(0, i).into_iter().map(move |a| (INTERFACES[i].to_owned(), a))
     };
     let local = (0..INTERFACES.len()).flat_map(own).collect();
-    Way { input: name(from), output: name(to), local }
+    // Services are behind the first interface.
+    let towards = packet.original.map(|_| INTERFACES[0].to_owned());
+    Way { input: name(from), output: name(to), towards, local }
 }
 
 /// The specification's verdict, which the kernel has been found to share, is what the tables say.
@@ -103,6 +105,8 @@ pub(crate) fn agrees_about_damage(world: &mut World, view: &View, dice: &mut Dic
     let packets = clusters::sample(dice, PACKETS);
     let packets: Vec<Packet> =
         packets.into_iter().filter(|p| expected(view, p).is_some()).collect();
+    // Rules that are gone may have kept packets in connection tracking, and so in translation.
+    let packets: Vec<Packet> = packets.into_iter().filter(|p| p.original.is_none()).collect();
     let passed = world.passes(&packets);
     for (packet, passed) in packets.iter().zip(passed) {
         let run = tables.run(packet);

@@ -6,6 +6,7 @@
 //! frames, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -124,12 +125,16 @@ impl World {
 
     fn send(&self, packet: &Packet, id: u32) {
         let v6 = packet.source.is_ipv6();
+        let sent = as_sent(packet);
         match way(packet) {
             (Place::Host, to) => {
-                let by = if let Place::Interface(i) = to { Some(i) } else { None };
-                self.senders[&(v6, by)].send(packet.destination, &bytes::ip(packet, id));
+                let by = match to {
+                    Place::Interface(i) if packet.original.is_none() => Some(i),
+                    _ => None,
+                };
+                self.senders[&(v6, by)].send(sent.destination, &bytes::ip(&sent, id));
             }
-            (from, _) => self.wires[&from].send(&bytes::frame(NODE_MAC, packet, id)),
+            (from, _) => self.wires[&from].send(&bytes::frame(NODE_MAC, &sent, id)),
         }
     }
 
@@ -169,6 +174,50 @@ impl World {
     }
 }
 
+/// Before its destination is translated.
+fn as_sent(packet: &Packet) -> Packet {
+    let (destination, destination_port) =
+        packet.original.unwrap_or((packet.destination, packet.destination_port));
+    Packet { destination, destination_port, original: None, ..*packet }
+}
+
+/// Translates what is sent to services, as it arrives and as it leaves.
+fn services() -> String {
+    let (mut addresses, mut ports) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
+    for end in layout::ends() {
+        let (family, service) = (usize::from(end.is_ipv6()), layout::service(end));
+        addresses[family].push(format!("{service} : {end}"));
+        ports[family].extend(
+            layout::service_ports().map(|(port, to)| format!("{service} . {port} : {end} . {to}")),
+        );
+    }
+    let mut text = "table inet services {\n".to_owned();
+    for (i, family) in ["ipv4", "ipv6"].iter().enumerate() {
+        let (addresses, ports) = (addresses[i].join(", "), ports[i].join(", "));
+        let _ = write!(
+            text,
+            "map {family} {{ type {family}_addr : {family}_addr; elements = {{ {addresses} }}; }}
+             map {family}-ports {{
+               type {family}_addr . inet_service : {family}_addr . inet_service
+               elements = {{ {ports} }}
+             }}\n"
+        );
+    }
+    for hook in ["prerouting", "output"] {
+        let _ = write!(
+            text,
+            "chain {hook} {{
+               type nat hook {hook} priority -100
+               ip protocol {{ tcp, udp, sctp }} dnat ip to ip daddr . th dport map @ipv4-ports
+               ip6 nexthdr {{ tcp, udp, sctp }} dnat ip6 to ip6 daddr . th dport map @ipv6-ports
+               icmp type echo-request dnat ip to ip daddr map @ipv4
+               icmpv6 type echo-request dnat ip6 to ip6 daddr map @ipv6
+             }}\n"
+        );
+    }
+    text + "}\n"
+}
+
 /// One processor, or the frames overtake each other.
 fn pin() {
     let this = Pid::from_raw(0);
@@ -196,6 +245,7 @@ fn lay(node: &Netns, outside: &Netns) {
            chain tracked { type filter hook output priority 0; ct state new accept; }
          }'
          sysctl -qw net.netfilter.nf_conntrack_checksum=0");
+    node.sh(&format!("nft '{}'", services()));
     let path = outside.path();
     let cable = |name: &str, peer: &str| {
         node.sh(&format!(
