@@ -108,6 +108,7 @@ pub fn read_anything(bytes: &[u8]) {
         drift.note(&message);
         drop(elements(&message));
         crate::read::take(&mut table, TABLE, &message);
+        crate::trace::read_anything(&message);
     }
     let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
     let packet = machine::Packet {

@@ -5,7 +5,8 @@
 //! transaction per apply, and a [`Report`] of what the kernel refused.
 //!
 //! Invariants:
-//! * Only tables called `calico` are touched, and no command is executed.
+//! * Only tables called `calico` are touched, and no command is executed; while packets are traced,
+//!   there is one more, which goes when we do.
 //! * A restart adopts what is there: equal chains, sets and elements are not written, so that
 //!   nothing is ever flushed (laws 3 and 4).
 //! * One refused object does not stop the rest: its chain drops everything instead, and it is
@@ -17,6 +18,7 @@
 //!
 //! The other way round, [`Reader`] reads whole tables, instruction by instruction, for
 //! `core/machine`; it shares the framing of messages with the rest (`wire`, `socket`), nothing else.
+//! [`Tracer`] hears what the kernel does with real packets, in any table, rule by rule.
 //!
 //! Start reading at [`NftDriver::apply`], then `plan`, `batch` and `encode`.
 #![allow(unsafe_code, reason = "system calls on the netlink socket; each has a SAFETY sentence")]
@@ -33,6 +35,7 @@ mod plan;
 mod read;
 mod read_expression;
 mod socket;
+mod trace;
 mod wire;
 
 pub use decode::read_anything;
@@ -41,3 +44,4 @@ pub use metrics::Metrics;
 pub use monitor::Author;
 pub use neighbours::{Effect, HookedChain, effect_of_target, hooked_chains};
 pub use read::Reader;
+pub use trace::{Fate, TraceEvent, TracedFlow, TracedHeader, TracedPacket, Tracer, Traces};

@@ -9,6 +9,8 @@ const NETLINK_ERROR: u16 = 2;
 const NETLINK_DONE: u16 = 3;
 /// Multicast group of nf_tables.
 const GROUP: libc::c_int = 7;
+/// Multicast group of traced packets.
+const TRACES: libc::c_int = 9;
 const RECEIVE: usize = 1 << 16;
 
 /// A message of a batch that the kernel refused.
@@ -49,6 +51,13 @@ impl Socket {
     pub(crate) fn listen() -> io::Result<Self> {
         let socket = Self::open()?;
         socket.option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, GROUP)?;
+        Ok(socket)
+    }
+
+    /// Hears what happens to packets that are traced; never waits.
+    pub(crate) fn traces() -> io::Result<Self> {
+        let socket = Self::open()?;
+        socket.option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, TRACES)?;
         Ok(socket)
     }
 

@@ -35,6 +35,7 @@ pub(crate) mod msg {
     pub(crate) const DEL_ELEMENT: u8 = 14;
     pub(crate) const NEW_GENERATION: u8 = 15;
     pub(crate) const GET_GENERATION: u8 = 16;
+    pub(crate) const TRACE: u8 = 17;
 }
 
 /// Messages one after the other.
