@@ -23,9 +23,9 @@ impl Shape {
     /// fields `before` keeps them: a newer program has written them.
     pub(crate) fn complete(&self, object: &mut Value, before: Option<&Value>) {
         if let Some(schema) = &self.schema {
-            let newer = |before| self.calico.is_some() && !schema.unknown_fields(before).is_empty();
+            let newer = before.is_some_and(|before| self.is_newer(schema, before));
             schema.normalize(object);
-            if !before.is_some_and(newer) {
+            if !newer {
                 schema.prune(object);
             }
             schema.default(object);
@@ -33,6 +33,11 @@ impl Shape {
         if let Some(kind) = self.calico {
             kind.default(object);
         }
+    }
+
+    /// Whether an object of Calico's has fields that the schema does not have.
+    fn is_newer(&self, schema: &Schema, object: &Value) -> bool {
+        self.calico.is_some() && !schema.unknown_fields(object).is_empty()
     }
 
     /// What is wrong with a completed object that replaces `old`.
@@ -45,7 +50,9 @@ impl Shape {
         };
         let mut causes: Vec<_> = schema.validate(object).into_iter().map(cause).collect();
         let rules = self.calico.map(|kind| kind.validate(object, old)).unwrap_or_default();
-        for rule in rules {
+        let newer = old.is_some_and(|old| self.is_newer(schema, old));
+        let kept = if newer { schema.unknown_fields(object) } else { Vec::new() };
+        for rule in rules.into_iter().filter(|rule| !kept.contains(&rule.field)) {
             if !causes.iter().any(|cause| cause.field == rule.field) {
                 causes.push(Cause::invalid(rule.field, format!("Invalid value: {}", rule.message)));
             }
