@@ -7,7 +7,6 @@ use futures_util::{Stream, StreamExt};
 use kube::api::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchParams,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::kinds::Resource;
+use crate::renew;
 
 /// No single request takes longer; watches are bounded by [`WATCH`] instead.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -68,22 +68,12 @@ struct RawListMeta {
 
 impl Datastore {
     /// Connects as the kubeconfig says; without one, as the environment (`KUBECONFIG`, the pod's
-    /// service account) says.
+    /// service account) says. When the server does not know us any more, both are read again.
     ///
     /// # Errors
     /// [`Error::Config`]. Whether the server answers shows with the first request.
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, Error> {
-        let config = match kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path);
-                let file = file.map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
-                let options = KubeConfigOptions::default();
-                let config = kube::Config::from_custom_kubeconfig(file, &options).await;
-                config.map_err(|e| Error::Config(format!("{}: {e}", path.display())))?
-            }
-            None => kube::Config::infer().await.map_err(|e| Error::Config(e.to_string()))?,
-        };
-        Self::with(config)
+        Ok(Self { client: renew::client(kubeconfig).await? })
     }
 
     /// Connects with a ready configuration.

@@ -20,6 +20,7 @@ mod client;
 mod error;
 mod ipam_store;
 mod kinds;
+mod renew;
 mod settings;
 
 pub use addresses::{Addresses, AddressesError, Ask, TunnelKind};
