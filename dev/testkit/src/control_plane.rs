@@ -44,6 +44,8 @@ pub struct ControlPlane {
     netns: Option<Netns>,
     server: String,
     kubectl: PathBuf,
+    /// What was started, with its arguments.
+    parts: Vec<(String, Vec<String>)>,
     supervisor: Supervisor,
 }
 
@@ -98,7 +100,7 @@ impl ControlPlane {
         let (supervisor, [etcd, peer, api, manager, scheduler]) = within(netns.as_ref(), inside);
         let server = format!("https://{address}:{api}");
         write_identity(supervisor.folder(), &server, address);
-        let mut plane = Self { netns, server, kubectl, supervisor };
+        let mut plane = Self { netns, server, kubectl, parts: Vec::new(), supervisor };
         let program = program.display().to_string();
         let at = plane.folder().display().to_string();
         let url = format!("http://127.0.0.1:{etcd}");
@@ -125,6 +127,28 @@ impl ControlPlane {
         let words: Vec<&str> =
             [program, part].into_iter().chain(flags.iter().map(String::as_str)).collect();
         self.run_until_the_end(part, &words);
+        self.parts.push((part.into(), words.iter().map(|word| (*word).to_owned()).collect()));
+    }
+
+    /// Kills a part, such as `kube-apiserver`, starts it again and waits until everything answers.
+    ///
+    /// # Panics
+    /// If that part does not run, or does not start again; with the end of the logs.
+    pub fn restart(&mut self, part: &str) {
+        let found = self.parts.iter().find(|(name, _)| name == part).cloned();
+        let (_, words) = found.unwrap_or_else(|| panic!("{part} was not started"));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            self.supervisor.kill(part);
+            self.run_until_the_end(part, &words);
+            outcome = self.until_ready();
+            // What is left of the old one may hold the port for a moment.
+            if !outcome.as_ref().is_err_and(|error| error.contains("address already in use")) {
+                break;
+            }
+        }
+        outcome.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Starts a command that is killed at the end; its log is with the others. `name` is its own, and a word.

@@ -7,6 +7,10 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// When it is dropped, or its process ends in whatever way, what it started is killed and its folder is removed.
 #[derive(Debug)]
@@ -56,6 +60,19 @@ impl Supervisor {
             pid => fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default(),
         };
         stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    }
+
+    /// Kills a part and waits until it is gone, so that it may be started again.
+    pub(crate) fn kill(&self, part: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        // It ends what is there in one way or another: there is nobody to tell.
+        let _ = kill(Pid::from_raw(self.pid(part)), Signal::SIGKILL);
+        while self.lives(part) {
+            assert!(Instant::now() < until, "{part} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The new process writes its own.
+        fs::remove_file(self.folder.join(format!("{part}.pid"))).expect("it was there");
     }
 
     /// The process of a part.
