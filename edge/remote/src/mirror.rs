@@ -21,6 +21,8 @@ use crate::slot::{Reading, Slot};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A change that has happened comes by itself within this time, unless something is wrong.
 const SOON: Duration = Duration::from_secs(1);
+/// How often a kind is looked for that is not there.
+const ABSENT: Duration = Duration::from_secs(10);
 /// How often somebody who waits asks how far the store has come.
 const ASK: Duration = Duration::from_millis(50);
 
@@ -300,6 +302,12 @@ async fn follow<B: Backend>(shared: Arc<Shared<B>>, slot: Arc<Slot>) {
         };
         let Err(error) = ended else { continue };
         slot.fail(&error);
+        if matches!(error, RemoteError::Answer { code: 404, .. }) {
+            // There is no such kind there, which is no trouble; it may come.
+            tokio::time::sleep(ABSENT).await;
+            listed = false;
+            continue;
+        }
         if matches!(error, RemoteError::Compacted) {
             listed = false;
         } else {

@@ -61,7 +61,7 @@ async fn upstream_reads_what_we_write_and_we_what_it_writes() {
     let theirs = r#"{"kind":"NetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"theirs",
         "namespace":"prod","uid":"6a1c6e1c-5a1b-4a8e-9a52-d3d0c4c3a001","creationTimestamp":"2026-01-02T03:04:05Z",
         "annotations":{"projectcalico.org/metadata":"{\"name\":\"theirs\"}"}},
-        "spec":{"tier":"default","selector":"all()","types":["Egress"],"egress":[{"action":"Allow","source":{},"destination":{}}]}}"#;
+        "spec":{"tier":"default","selector":"all()","types":["Egress"],"egress":[{"action":"Allow","source":{},"destination":{}}],"fromTheFuture":{"a":[1]}}}"#;
     raw.put(format!("{ROOT}/networkpolicies/prod/theirs"), theirs, None).await.unwrap();
     let mut read: Value = here.get(&POLICIES, Some("prod"), "theirs").await.unwrap().unwrap();
     assert_eq!(read["metadata"]["creationTimestamp"], "2026-01-02T03:04:05Z");
@@ -70,6 +70,7 @@ async fn upstream_reads_what_we_write_and_we_what_it_writes() {
     here.replace::<Value>(&POLICIES, Some("prod"), "theirs", &read).await.unwrap();
     let value = kept(&mut raw, &format!("{ROOT}/networkpolicies/prod/theirs")).await.unwrap();
     assert_eq!(value["spec"]["order"], 5);
+    assert_eq!(value["spec"]["fromTheFuture"], json!({"a": [1]}), "a newer program's");
     assert_eq!(value["metadata"]["uid"], "6a1c6e1c-5a1b-4a8e-9a52-d3d0c4c3a001");
     raw.delete(format!("{ROOT}/networkpolicies/prod/theirs"), None).await.unwrap();
     assert!(here.get::<Value>(&POLICIES, Some("prod"), "theirs").await.unwrap().is_none());

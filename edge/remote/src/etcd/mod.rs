@@ -322,9 +322,17 @@ impl Backend for Etcd {
                 Ok(Attempt::Done(revision)) => return Ok(done(revision)),
                 Ok(Attempt::Refused { found, upto }) => {
                     let kept = found.as_ref().map(|(_, bytes)| bytes);
-                    // The try that was not answered was performed: its result is there.
-                    if doubt && kept == bytes.as_ref() {
-                        return Ok(done(found.map_or(upto, |(revision, _)| revision)));
+                    match write.expect {
+                        // Others may have written the very same: two that count may both have come to three.
+                        Expect::At(_) if doubt && bytes.is_some() => {
+                            let text = "etcd did not answer, and the object has changed since";
+                            return Err(RemoteError::Unknown(text.into()));
+                        }
+                        // The try that was not answered was performed: its result is there.
+                        _ if doubt && kept == bytes.as_ref() => {
+                            return Ok(done(found.map_or(upto, |(revision, _)| revision)));
+                        }
+                        _ => {}
                     }
                     let found = found.map(|(revision, _)| revision);
                     return Ok(Written::Refused { found, upto });

@@ -10,6 +10,7 @@ mod ask;
 mod convert;
 mod group;
 mod places;
+mod stream;
 mod watch;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ const LISTINGS: usize = 3;
 /// A connection.
 pub(crate) struct Kubernetes {
     client: kube::Client,
+    streams: stream::Streams,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +78,7 @@ struct OutlineMeta<'a> {
 
 impl Kubernetes {
     pub(crate) fn new(client: kube::Client) -> Self {
-        Self { client }
+        Self { client, streams: stream::Streams::default() }
     }
 
     async fn page(&self, place: &Place, more: Option<&str>) -> Result<List, Trouble> {
@@ -111,6 +113,12 @@ impl Kubernetes {
             more = list.metadata.r#continue.filter(|token| !token.is_empty());
             if more.is_some() && reached.is_some_and(|reached| reached >= snapshot.revision) {
                 return Ok(Latest::At(snapshot.revision));
+            }
+            if more.is_some()
+                && reached.is_none()
+                && let Some(whole) = self.streams.list(&self.client, place, known).await
+            {
+                return Ok(Latest::All(whole));
             }
             list.items.iter().for_each(|item| take(place, item, known, &mut snapshot));
             if more.is_none() {
@@ -257,26 +265,15 @@ impl Kubernetes {
             {
                 Ok(refused)
             }
-            (Some(value), Expect::At(_)) if !same(&now.value, value) => {
-                unknown("no answer to a write, and the object has changed since")
-            }
-            (Some(_), _) => {
+            (Some(_), Expect::Absent) => {
                 Ok(Written::Done { revision: Some(now.revision), value: Some(now.value) })
+            }
+            // Others may have written the very same: two that count may both have come to three.
+            (Some(_), Expect::At(_)) => {
+                unknown("no answer to a write, and the object has changed since")
             }
         }
     }
-}
-
-/// Whether two states of an object differ in nothing but what each write changes.
-fn same(a: &Value, b: &Value) -> bool {
-    let bare = |value: &Value| {
-        let mut bare = value.clone();
-        if let Some(metadata) = bare["metadata"].as_object_mut() {
-            metadata.shift_remove("resourceVersion");
-        }
-        bare
-    };
-    bare(a) == bare(b)
 }
 
 fn place(kind: &str) -> Result<Place, RemoteError> {

@@ -86,7 +86,7 @@ impl Changes {
     }
 }
 
-fn explain(error: kube::Error) -> RemoteError {
+pub(super) fn explain(error: kube::Error) -> RemoteError {
     match error {
         kube::Error::Api(status) => Refusal::of(&status).into(),
         other => RemoteError::Unavailable(chain(&other)),

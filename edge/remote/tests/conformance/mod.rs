@@ -1,5 +1,8 @@
 //! What every datastore does, asked through the client that all of ours use. Nothing here knows which it is.
 
+pub(crate) mod proxy;
+pub(crate) mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +51,13 @@ pub(crate) async fn next(
 pub(crate) async fn run(here: &Datastore, elsewhere: &Datastore) {
     one_object_lives_and_dies(here).await;
     what_is_wrong_is_refused(here).await;
+    what_is_applied_is_there(here).await;
     a_namespaced_object(here).await;
     a_list_comes_in_pages(here).await;
     a_watch_goes_on_where_a_list_ended(here, elsewhere).await;
     everybody_counts_and_nothing_is_lost(here, elsewhere).await;
     a_slow_watcher_misses_nothing(here, elsewhere).await;
+    a_watch_says_how_far_it_has_come(here, elsewhere).await;
     policies_come_back_as_they_were(here, elsewhere).await;
     addresses_are_given_once(here, elsewhere).await;
 }
@@ -98,6 +103,29 @@ async fn what_is_wrong_is_refused(here: &Datastore) {
         assert_eq!(error.next(), Next::Refused, "{error}");
     }
     assert!(here.get::<Value>(&SETS, None, "wrong").await.unwrap().is_none(), "nothing is written");
+}
+
+/// Server-side apply: it makes, changes, and takes away what its manager had applied, and nothing else.
+async fn what_is_applied_is_there(here: &Datastore) {
+    let apply = async |nets: Value, labels: Value| -> Value {
+        let object = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkSet",
+            "metadata": {"name": "applied", "labels": labels}, "spec": {"nets": nets}});
+        let request =
+            http::Request::patch(format!("{}/applied?fieldManager=suite", SETS.path(None)))
+                .header("content-type", "application/apply-patch+yaml")
+                .body(object.to_string().into_bytes());
+        here.client().request(request.unwrap()).await.unwrap()
+    };
+    let made = apply(json!(["10.0.0.0/8", "10.1.0.0/16"]), json!({"a": "1"})).await;
+    assert_eq!(made["spec"]["nets"], json!(["10.0.0.0/8", "10.1.0.0/16"]));
+    let theirs = json!({"metadata": {"labels": {"theirs": "1"}}});
+    let patched = here.patch(&SETS, (None, "applied"), None, &theirs).await.unwrap();
+    let again = apply(json!(["10.0.0.0/8", "10.1.0.0/16"]), json!({"a": "1"})).await;
+    assert_eq!(version(&again), version(&patched), "nothing new");
+    let less = apply(json!(["10.1.0.0/16"]), json!({})).await;
+    assert_eq!(less["spec"]["nets"], json!(["10.1.0.0/16"]));
+    assert_eq!(less["metadata"]["labels"], json!({"theirs": "1"}));
+    here.delete(&SETS, "applied", (text(&less, "/metadata/uid"), version(&less))).await.unwrap();
 }
 
 async fn a_namespaced_object(here: &Datastore) {
@@ -212,6 +240,34 @@ async fn a_slow_watcher_misses_nothing(here: &Datastore, elsewhere: &Datastore) 
         let (kind, object) = next(&mut events).await;
         assert_eq!((kind, text(&object, "/metadata/annotations/at")), ("put", &*at.to_string()));
     }
+}
+
+/// A watcher to whom nothing happens learns how far he has come, and may go on from there.
+async fn a_watch_says_how_far_it_has_come(here: &Datastore, elsewhere: &Datastore) {
+    let begun = here.list(&SETS, 1, None).await.unwrap().revision;
+    let path = format!(
+        "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds=4&labelSelector=none%3Dof-them&resourceVersion={begun}",
+        SETS.path(None)
+    );
+    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    let events = here.client().request_events::<Value>(request).await.unwrap();
+    let made: Value = elsewhere.create(&SETS, None, &set("other", "10.8.0.0/16")).await.unwrap();
+    let mut events = std::pin::pin!(events);
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        match event.unwrap() {
+            kube::core::WatchEvent::Bookmark(mark) => last = Some(mark.metadata.resource_version),
+            other => panic!("{other:?}"),
+        }
+    }
+    let last = last.expect("a bookmark before the end");
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    assert!(number(&last) >= number(version(&made)), "{last}");
+    let uid = text(&made, "/metadata/uid");
+    elsewhere.delete(&SETS, "other", (uid, version(&made))).await.unwrap();
+    let mut events = here.watch(&SETS, &last).await.unwrap();
+    let (kind, object) = next(&mut events).await;
+    assert_eq!((kind, text(&object, "/metadata/name")), ("gone", "other"), "only what came after");
 }
 
 async fn policies_come_back_as_they_were(here: &Datastore, elsewhere: &Datastore) {
