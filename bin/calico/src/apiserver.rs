@@ -107,9 +107,9 @@ impl StoreArgs {
             endpoints,
             user: self.etcd_username.zip(self.etcd_password),
             tls: EtcdTls {
-                authorities: self.etcd_ca_cert_file,
-                certificate: self.etcd_cert_file,
-                key: self.etcd_key_file,
+                authorities: self.etcd_ca_cert_file.map(Into::into),
+                certificate: self.etcd_cert_file.map(Into::into),
+                key: self.etcd_key_file.map(Into::into),
             },
         };
         let storage = remote::open_etcd(&etcd).await.context("cannot use etcd")?;

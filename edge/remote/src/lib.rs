@@ -23,7 +23,7 @@ use apiserver::{Local, Surface};
 
 pub use backend::RemoteError;
 pub use beside::client_beside;
-pub use etcd::{EtcdOptions, EtcdTls};
+pub use etcd::{EtcdOptions, EtcdTls, Pem, Reader, Reading};
 pub use kubernetes::ApiGroup;
 
 /// Calico's objects in etcd, where upstream keeps them. Must be called inside a runtime, which follows the
@@ -35,6 +35,17 @@ pub use kubernetes::ApiGroup;
 pub async fn open_etcd(options: &EtcdOptions) -> Result<Arc<dyn Storage>, RemoteError> {
     let backend = etcd::Etcd::connect(options).await?;
     Ok(Arc::new(mirror::Mirror::new(backend)))
+}
+
+/// The same for a program that looks once: beside the storage, what reads whole kinds without holding them.
+///
+/// # Errors
+/// As [`open_etcd`].
+pub async fn open_etcd_to_read(
+    options: &EtcdOptions,
+) -> Result<(Arc<dyn Storage>, Reader), RemoteError> {
+    let backend = etcd::Etcd::connect(options).await?;
+    Ok((Arc::new(mirror::Mirror::new(backend.clone())), Reader::new(backend)))
 }
 
 /// Calico's objects in a Kubernetes API server that keeps them as custom resources of

@@ -87,9 +87,9 @@ async fn etcd() {
 async fn etcd_with_certificates() {
     let etcd = Etcd::start_with_tls();
     let tls = EtcdTls {
-        authorities: Some(etcd.file("ca.crt")),
-        certificate: Some(etcd.file("client.crt")),
-        key: Some(etcd.file("client.key")),
+        authorities: Some(etcd.file("ca.crt").into()),
+        certificate: Some(etcd.file("client.crt").into()),
+        key: Some(etcd.file("client.key").into()),
     };
     let options = EtcdOptions { endpoints: vec![etcd.url().into()], tls, ..EtcdOptions::default() };
     suite::run(&over(&options).await, &over(&options).await).await;

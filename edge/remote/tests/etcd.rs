@@ -256,3 +256,83 @@ async fn ten_thousand_objects() {
         }
     }
 }
+
+/// What is read page by page is what the API lists, of all namespaces and of one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_what_the_api_lists() {
+    let etcd = Etcd::start();
+    let mut raw = raw(&etcd).await;
+    for number in 0..1203 {
+        // "a" and "a.b" must not be taken for each other.
+        let namespace = if number % 3 == 0 { "a" } else { "a.b" };
+        let name = format!("p-{number}");
+        let value = json!({"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": namespace, "uid": name,
+                "annotations": {"projectcalico.org/metadata": format!("{{\"name\":\"{name}\"}}")}},
+            "spec": {"order": number}});
+        let key = format!("{ROOT}/networkpolicies/{namespace}/{name}");
+        raw.put(key, value.to_string(), None).await.unwrap();
+    }
+    let (storage, reader) = remote::open_etcd_to_read(&options(&etcd)).await.unwrap();
+    let api = remote::client(storage, "default");
+    for (namespace, count) in
+        [(None, 1203_usize), (Some("a"), 401), (Some("a.b"), 802), (Some("b"), 0)]
+    {
+        let mut reading = reader.list("networkpolicies", namespace).unwrap();
+        let (mut read, mut pages) = (Vec::new(), 0);
+        while let Some(page) = reader.next(&mut reading).await.unwrap() {
+            assert!(page.len() <= 500);
+            read.extend(page);
+            pages += 1;
+        }
+        assert!(reading.ended());
+        assert_eq!((read.len(), pages), (count, count.div_ceil(500).max(1)), "{namespace:?}");
+        let path = match namespace {
+            None => "/apis/projectcalico.org/v3/networkpolicies".to_owned(),
+            Some(n) => format!("/apis/projectcalico.org/v3/namespaces/{n}/networkpolicies"),
+        };
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        let listed: Value = api.request(request).await.unwrap();
+        assert_eq!(json!(read), listed["items"], "{namespace:?}");
+    }
+    assert!(reader.list("pods", None).is_none());
+}
+
+/// A datastore of a release before v3.32, where policies of the default tier are kept under `default.NAME`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_names_of_policies_are_understood_and_dropped() {
+    let etcd = Etcd::start();
+    let (here, mut raw) = (over(&options(&etcd)).await, raw(&etcd).await);
+    let value = |name: &str, order: u32| {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": "a", "uid": name},
+            "spec": {"tier": "default", "order": order, "selector": "all()"}})
+    };
+    for (kept, order) in [("default.one", 1), ("default.two", 2), ("two", 3), ("three", 4)] {
+        let key = format!("{ROOT}/networkpolicies/a/{kept}");
+        raw.put(key, value(kept, order).to_string(), None).await.unwrap();
+    }
+    let mut one: Value = here.get(&POLICIES, Some("a"), "one").await.unwrap().unwrap();
+    assert_eq!((&one["metadata"]["name"], &one["spec"]["order"]), (&json!("one"), &json!(1)));
+    // A change stays where it was, for agents that look there.
+    one["spec"]["order"] = 9.into();
+    let _: Value = here.replace(&POLICIES, Some("a"), "one", &one).await.unwrap();
+    let kept_one = kept(&mut raw, &format!("{ROOT}/networkpolicies/a/default.one")).await.unwrap();
+    assert_eq!(kept_one["spec"]["order"], 9);
+
+    let (_, reader) = remote::open_etcd_to_read(&options(&etcd)).await.unwrap();
+    assert_eq!(reader.rename_policies().await.unwrap(), 2);
+    assert_eq!(reader.rename_policies().await.unwrap(), 0, "once is enough");
+    for (name, order) in [("one", 9), ("two", 3), ("three", 4)] {
+        let found = kept(&mut raw, &format!("{ROOT}/networkpolicies/a/{name}")).await.unwrap();
+        assert_eq!(
+            (&found["metadata"]["name"], &found["spec"]["order"]),
+            (&json!(name), &json!(order))
+        );
+        let found: Value = here.get(&POLICIES, Some("a"), name).await.unwrap().unwrap();
+        assert_eq!(found["spec"]["order"], order, "{name}");
+    }
+    for name in ["default.one", "default.two"] {
+        assert_eq!(kept(&mut raw, &format!("{ROOT}/networkpolicies/a/{name}")).await, None);
+    }
+}

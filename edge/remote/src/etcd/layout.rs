@@ -57,6 +57,11 @@ pub(super) fn kind(plural: &str) -> Option<&'static api::Kind> {
 
 /// The keys of a kind: from the first on, up to but without the second.
 pub(super) fn range(plural: &str) -> (String, String) {
+    range_in(plural, None)
+}
+
+/// The same, of one namespace if one is given; only resources are in namespaces.
+pub(super) fn range_in(plural: &str, namespace: Option<&str>) -> (String, String) {
     let below = |prefix: &str| {
         let mut end = prefix.as_bytes().to_vec();
         // A slash, which is followed by a zero in ASCII.
@@ -64,7 +69,10 @@ pub(super) fn range(plural: &str) -> (String, String) {
         (prefix.to_owned(), String::from_utf8(end).expect("ASCII"))
     };
     match form(plural) {
-        Form::Resource => below(&format!("{RESOURCES}{plural}/")),
+        Form::Resource => {
+            let slash = namespace.map(|n| format!("{n}/")).unwrap_or_default();
+            below(&format!("{RESOURCES}{plural}/{slash}"))
+        }
         Form::Block => below(BLOCKS),
         Form::Handle => below(HANDLES),
         Form::Config => (CONFIG.into(), format!("{CONFIG}\0")),
@@ -182,7 +190,9 @@ pub(super) fn decode(
         Form::Resource => {
             let name = raw.strip_prefix(RESOURCES).and_then(|r| r.strip_prefix(plural));
             let name = name.and_then(|n| n.strip_prefix('/')).ok_or_else(stray)?;
-            (name.to_owned(), resource(kind, name, value).ok_or_else(stray)?)
+            let name = shown_name(plural, name, &value);
+            let value = resource(kind, &name, value).ok_or_else(stray)?;
+            (name, value)
         }
         Form::Block => {
             let cidr = raw.strip_prefix(BLOCKS).and_then(parse_family_block).ok_or_else(stray)?;
@@ -219,6 +229,45 @@ pub(super) fn decode(
         }
     };
     Ok((format!("projectcalico.org/{plural}/{name}"), value))
+}
+
+/// A policy that is kept under another name than it is shown by: where it belongs, and its bytes there.
+pub(super) fn renamed(plural: &str, raw: &str, bytes: &[u8]) -> Option<(String, Vec<u8>)> {
+    let kind = kind(plural).filter(|_| NAMED.contains(&plural))?;
+    let kept = raw.strip_prefix(RESOURCES)?.strip_prefix(plural)?.strip_prefix('/')?;
+    let value: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+    let shown = shown_name(plural, kept, &value);
+    if shown == kept {
+        return None;
+    }
+    let value = resource(kind, &shown, value)?;
+    Some((format!("{RESOURCES}{plural}/{shown}"), encode(plural, &value)))
+}
+
+/// The kinds whose objects [`renamed`] looks at.
+pub(super) fn named_kinds() -> [&'static str; 4] {
+    NAMED
+}
+
+/// `[<namespace>/]<name>` as it is shown. Releases before v3.32 kept policies of the tier `default` with that tier's
+/// name in front, and only there: an annotation says the name, or nothing does.
+fn shown_name(plural: &str, kept: &str, value: &Value) -> String {
+    let (namespace, name) = match kept.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, kept),
+    };
+    let tier = value["spec"]["tier"].as_str().unwrap_or_default();
+    let plain = name.strip_prefix("default.").filter(|rest| !rest.is_empty());
+    let Some(plain) = plain.filter(|_| NAMED.contains(&plural) && matches!(tier, "" | "default"))
+    else {
+        return kept.to_owned();
+    };
+    let note = value["metadata"]["annotations"][NAME_ANNOTATION].as_str();
+    let note = note.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let said = note.as_ref().and_then(|note| note["name"].as_str()).filter(|said| !said.is_empty());
+    // What says something else is not about this prefix.
+    let shown = said.filter(|said| *said == name || *said == plain).unwrap_or(plain);
+    namespace.map_or_else(|| shown.to_owned(), |namespace| format!("{namespace}/{shown}"))
 }
 
 /// A resource, named by its key.
@@ -301,6 +350,43 @@ mod tests {
         kept["metadata"]["annotations"] = json!({"projectcalico.org/metadata": "{\"name\":\"p\"}"});
         let raw = "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/p";
         assert_eq!(there_and_back("globalnetworkpolicies", "p", &value, raw, &kept), value);
+    }
+
+    #[test]
+    fn policies_lose_the_prefix_of_their_tier() {
+        let root = "/calico/resources/v3/projectcalico.org";
+        let note = |name: &str| json!({NAME_ANNOTATION: json!({"name": name}).to_string()});
+        for (plural, kept, tier, annotations, shown) in [
+            ("networkpolicies", "a/default.p", json!(null), json!({}), "a/p"),
+            ("globalnetworkpolicies", "default.p", json!("default"), json!({}), "p"),
+            ("globalnetworkpolicies", "default.p", json!("default"), note("p"), "p"),
+            (
+                "globalnetworkpolicies",
+                "default.p",
+                json!("default"),
+                note("default.p"),
+                "default.p",
+            ),
+            ("globalnetworkpolicies", "default.p", json!("net"), json!({}), "default.p"),
+            ("globalnetworkpolicies", "net.p", json!("net"), json!({}), "net.p"),
+            ("globalnetworkpolicies", "p", json!(null), json!({}), "p"),
+            ("globalnetworksets", "default.p", json!(null), json!({}), "default.p"),
+        ] {
+            let raw = format!("{root}/{plural}/{kept}");
+            let value = json!({"metadata": {"name": "x", "annotations": annotations}, "spec": {"tier": tier}});
+            let bytes = value.to_string().into_bytes();
+            let (key, read) = decode(plural, &raw, 1, &bytes).unwrap();
+            assert_eq!(key, format!("projectcalico.org/{plural}/{shown}"), "{kept}");
+            assert_eq!(read["metadata"]["name"], *shown.rsplit('/').next().unwrap());
+            match renamed(plural, &raw, &bytes) {
+                None => assert_eq!(kept, shown),
+                Some((to, bytes)) => {
+                    assert_eq!(to, format!("{root}/{plural}/{shown}"));
+                    assert_eq!(decode(plural, &to, 1, &bytes).unwrap(), (key, read));
+                    assert_eq!(renamed(plural, &to, &bytes), None, "once is enough");
+                }
+            }
+        }
     }
 
     #[test]

@@ -38,15 +38,49 @@ pub struct EtcdOptions {
     pub tls: EtcdTls,
 }
 
-/// Certificates and key, each the path of a file in PEM.
+/// Certificates and key.
 #[derive(Clone, Debug, Default)]
 pub struct EtcdTls {
     /// Authorities that the members' certificates are checked against; the system's if there is none.
-    pub authorities: Option<PathBuf>,
+    pub authorities: Option<Pem>,
     /// Our certificate.
-    pub certificate: Option<PathBuf>,
+    pub certificate: Option<Pem>,
     /// Its key.
-    pub key: Option<PathBuf>,
+    pub key: Option<Pem>,
+}
+
+/// Something in PEM.
+#[derive(Clone)]
+pub enum Pem {
+    /// In a file.
+    File(PathBuf),
+    /// The text itself.
+    Inline(String),
+}
+
+impl Pem {
+    fn read(&self) -> Result<Vec<u8>, RemoteError> {
+        match self {
+            Self::File(path) => file(path),
+            Self::Inline(text) => Ok(text.clone().into_bytes()),
+        }
+    }
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+/// It may be a key.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            Self::Inline(_) => f.write_str("given inline"),
+        }
+    }
 }
 
 impl fmt::Debug for EtcdOptions {
@@ -82,12 +116,12 @@ impl EtcdTls {
     fn read(&self) -> Result<TlsOptions, RemoteError> {
         let mut tls = TlsOptions::new();
         match &self.authorities {
-            Some(path) => tls = tls.ca_certificate(Certificate::from_pem(file(path)?)),
+            Some(pem) => tls = tls.ca_certificate(Certificate::from_pem(pem.read()?)),
             None => tls = tls.with_native_roots(),
         }
         match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => {
-                tls = tls.identity(Identity::from_pem(file(certificate)?, file(key)?));
+                tls = tls.identity(Identity::from_pem(certificate.read()?, key.read()?));
             }
             (None, None) => {}
             _ => {
@@ -103,7 +137,8 @@ fn file(path: &Path) -> Result<Vec<u8>, RemoteError> {
     std::fs::read(path).map_err(|e| RemoteError::Config(format!("{}: {e}", path.display())))
 }
 
-/// A connection.
+/// A connection. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Etcd {
     client: Client,
 }
@@ -122,6 +157,24 @@ impl Etcd {
         let connect = Client::connect(&options.endpoints, Some(options.connect_options()?));
         let client = in_time(connect).await?;
         Ok(Self { client })
+    }
+
+    /// The objects from a position on, as many as a page has.
+    async fn page(&self, at: Position) -> Result<Page, RemoteError> {
+        let mut kv = self.client.kv_client().max_decoding_message_size(ANSWER);
+        let options = GetOptions::new()
+            .with_range(at.to.as_str())
+            .with_limit(PAGE)
+            .with_revision(at.revision.cast_signed());
+        let mut answer = in_time(kv.get(at.from.as_str(), Some(options))).await?;
+        let revision = if at.revision == 0 { revision(answer.header()) } else { at.revision };
+        let more = answer.more();
+        let kvs = answer.take_kvs();
+        // The key after the last one. What is no text is not ours and cannot be passed over.
+        let from = |last: &KeyValue| format!("{}\0", String::from_utf8_lossy(last.key()));
+        let next = kvs.last().filter(|_| more).map(from);
+        let next = next.map(|from| Position { from, to: at.to, revision });
+        Ok(Page { revision, kvs, next })
     }
 
     async fn try_write(
@@ -156,6 +209,134 @@ impl Etcd {
         });
         Ok(Attempt::Refused { found, upto: revision })
     }
+}
+
+/// Where a listing goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    from: String,
+    to: String,
+    /// All pages are of one revision; 0 before the first.
+    revision: u64,
+}
+
+impl Position {
+    fn start((from, to): (String, String)) -> Self {
+        Self { from, to, revision: 0 }
+    }
+}
+
+/// A part of a listing.
+struct Page {
+    revision: u64,
+    kvs: Vec<KeyValue>,
+    next: Option<Position>,
+}
+
+/// Reads objects page by page, and holds no more than one of them: for a program that looks once.
+#[derive(Clone)]
+pub struct Reader {
+    etcd: Etcd,
+}
+
+/// A listing that has been begun.
+#[derive(Debug)]
+pub struct Reading {
+    plural: String,
+    next: Option<Position>,
+}
+
+impl Reader {
+    pub(crate) fn new(etcd: Etcd) -> Self {
+        Self { etcd }
+    }
+
+    /// Begins a listing of a kind, by its name in URLs, in one namespace or in all; nothing if etcd does not
+    /// keep that kind.
+    #[must_use]
+    pub fn list(&self, plural: &str, namespace: Option<&str>) -> Option<Reading> {
+        let kind = layout::kind(plural)?;
+        let range = layout::range_in(plural, namespace.filter(|_| kind.namespaced));
+        Some(Reading { plural: plural.to_owned(), next: Some(Position::start(range)) })
+    }
+
+    /// The next objects, as the API shows them; nothing after the last. All are of one revision.
+    ///
+    /// # Errors
+    /// Of etcd. The listing can be tried again from where it was.
+    pub async fn next(&self, reading: &mut Reading) -> Result<Option<Vec<Value>>, RemoteError> {
+        let Some(at) = reading.next.clone() else { return Ok(None) };
+        let page = self.etcd.page(at).await?;
+        reading.next = page.next;
+        let entries = page.kvs.iter().filter_map(|kv| entry(&reading.plural, kv));
+        Ok(Some(entries.map(shown).collect()))
+    }
+}
+
+impl Reader {
+    /// Keeps every policy under the name that it is shown by, without the prefix that releases before v3.32 gave it.
+    /// Says how many were elsewhere. Each is moved in one transaction; what somebody changes meanwhile stays as it is,
+    /// and is moved when this is called again.
+    ///
+    /// # Errors
+    /// Of etcd. What has been moved stays moved.
+    pub async fn rename_policies(&self) -> Result<usize, RemoteError> {
+        let mut moved = 0;
+        for plural in layout::named_kinds() {
+            let (from, to) = layout::range(plural);
+            let mut kv = self.etcd.client.kv_client().max_decoding_message_size(ANSWER);
+            let mut from = from;
+            loop {
+                let options = GetOptions::new().with_range(to.as_str()).with_limit(PAGE);
+                let answer = in_time(kv.get(from.as_str(), Some(options))).await?;
+                for kept in answer.kvs() {
+                    moved += usize::from(self.rename(plural, kept).await?);
+                }
+                match answer.kvs().last().filter(|_| answer.more()) {
+                    Some(last) => from = format!("{}\0", String::from_utf8_lossy(last.key())),
+                    None => break,
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn rename(&self, plural: &str, kept: &KeyValue) -> Result<bool, RemoteError> {
+        let renamed = std::str::from_utf8(kept.key())
+            .ok()
+            .and_then(|raw| layout::renamed(plural, raw, kept.value()));
+        let Some((to, value)) = renamed else { return Ok(false) };
+        let unchanged = || Compare::mod_revision(kept.key(), CompareOp::Equal, kept.mod_revision());
+        let absent = Compare::version(to.as_str(), CompareOp::Equal, 0);
+        let delete = || TxnOp::delete(kept.key(), None);
+        let put = TxnOp::put(to.as_str(), value, None);
+        let mut kv = self.etcd.client.kv_client();
+        let txn = Txn::new().when([unchanged(), absent]).and_then([put, delete()]);
+        if in_time(kv.txn(txn)).await?.succeeded() {
+            return Ok(true);
+        }
+        // It is there already: a release that moves them has been interrupted.
+        let there = Compare::version(to.as_str(), CompareOp::Greater, 0);
+        let txn = Txn::new().when([unchanged(), there]).and_then([delete()]);
+        Ok(in_time(kv.txn(txn)).await?.succeeded())
+    }
+}
+
+impl Reading {
+    /// Whether there are no more objects.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.next.is_none()
+    }
+}
+
+/// As the API shows it, with its revision.
+fn shown(entry: Entry) -> Value {
+    let Entry { mut value, revision, .. } = entry;
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".into(), revision.to_string().into());
+    }
+    value
 }
 
 /// One try of a write.
@@ -258,25 +439,12 @@ impl Backend for Etcd {
 
     async fn list(&self, kind: &str, known: &Known<'_>) -> Result<Snapshot, RemoteError> {
         let plural = plural(kind);
-        let (mut from, to) = layout::range(plural);
-        let mut kv = self.client.kv_client().max_decoding_message_size(ANSWER);
+        let mut at = Some(Position::start(layout::range(plural)));
         let mut snapshot = Snapshot::default();
-        loop {
-            let options = GetOptions::new()
-                .with_range(to.as_str())
-                .with_limit(PAGE)
-                .with_revision(snapshot.revision.cast_signed());
-            let mut page = in_time(kv.get(from.as_str(), Some(options))).await?;
-            if snapshot.revision == 0 {
-                snapshot.revision = revision(page.header());
-            }
-            let more = page.more();
-            let kvs = page.take_kvs();
-            if let Some(last) = kvs.last() {
-                // The key after the last one. What is no text is not ours and cannot be passed over.
-                from = format!("{}\0", String::from_utf8_lossy(last.key()));
-            }
-            for kv in &kvs {
+        while let Some(position) = at {
+            let page = self.page(position).await?;
+            snapshot.revision = page.revision;
+            for kv in &page.kvs {
                 let raw = std::str::from_utf8(kv.key()).unwrap_or_default();
                 if known(raw, kv.mod_revision().cast_unsigned()) {
                     snapshot.same.push(raw.into());
@@ -284,10 +452,9 @@ impl Backend for Etcd {
                     snapshot.entries.extend(entry(plural, kv));
                 }
             }
-            if !more || kvs.is_empty() {
-                return Ok(snapshot);
-            }
+            at = page.next;
         }
+        Ok(snapshot)
     }
 
     async fn watch(&self, kind: &str, after: u64) -> Result<Changes, RemoteError> {
