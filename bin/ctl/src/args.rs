@@ -1,12 +1,28 @@
 //! The arguments.
 
+mod cluster;
+mod examples;
+mod node;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use cluster::{ClusterDiagsArgs, ClusterVerb};
+pub(crate) use node::{
+    AgentArgs, NodeBackend, NodeChecksystemArgs, NodeConfigArgs, NodeDiagsArgs, NodePreflightArgs,
+    NodeRunArgs, NodeStatusArgs, NodeVerb,
+};
+
 /// Manages Calico resources.
 #[derive(Debug, Parser)]
-#[command(name = "calicoctl", bin_name = "calicoctl", version, disable_version_flag = true)]
+#[command(
+    name = "calicoctl",
+    bin_name = "calicoctl",
+    version,
+    disable_version_flag = true,
+    after_help = examples::ALL
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) access: Access,
@@ -29,10 +45,10 @@ pub(crate) struct Access {
         long,
         global = true,
         value_name = "FILE",
-        default_value = "/etc/calico/calicoctl.cfg"
+        default_value = crate::settings::DEFAULT_FILE
     )]
     pub(crate) config: PathBuf,
-    /// Taken, as scripts for other tools give it: a cluster of another version is never refused.
+    /// Changes also a cluster that is newer than what this tool knows.
     #[arg(long, global = true)]
     pub(crate) allow_version_mismatch: bool,
     /// Taken, as scripts for other tools give it: there is no log, errors are told in any case.
@@ -43,22 +59,29 @@ pub(crate) struct Access {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Creates objects, or replaces those that exist.
+    #[command(after_help = examples::APPLY)]
     Apply(WriteArgs),
     /// Creates objects.
+    #[command(after_help = examples::CREATE)]
     Create(WriteArgs),
     /// Replaces objects.
+    #[command(after_help = examples::REPLACE)]
     Replace(WriteArgs),
     /// Deletes objects, from files or by name.
+    #[command(after_help = examples::DELETE)]
     Delete(DeleteArgs),
     /// Shows objects.
+    #[command(after_help = examples::GET)]
     Get(GetArgs),
     /// Changes some fields of an object.
     Patch(PatchArgs),
     /// Sets a label of an object, or takes it away.
     Label(LabelArgs),
     /// Checks files, without a cluster.
+    #[command(after_help = examples::VALIDATE)]
     Validate(ValidateArgs),
     /// Shows what objects of Kubernetes become: policies, pods, namespaces, service accounts.
+    #[command(after_help = examples::CONVERT)]
     Convert(ConvertArgs),
     /// The agent's configuration.
     Config {
@@ -75,12 +98,18 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: DatastoreVerb,
     },
+    /// The cluster as a whole.
+    Cluster {
+        #[command(subcommand)]
+        verb: ClusterVerb,
+    },
     /// The node this runs on.
     Node {
         #[command(subcommand)]
         verb: NodeVerb,
     },
     /// Says why a connection is allowed or denied: every tier, policy and rule that has a say.
+    #[command(after_help = examples::WHY)]
     Why(WhyArgs),
     /// Questions about policies.
     Policy {
@@ -93,6 +122,7 @@ pub(crate) enum Verb {
         verb: SelectorVerb,
     },
     /// Shows versions.
+    #[command(after_help = examples::VERSION)]
     Version(VersionArgs),
     /// Prints what completes command lines in a shell.
     #[command(
@@ -146,10 +176,13 @@ pub(crate) struct WhyArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyVerb {
     /// Says what happens to packets: one JSON object a line in, one a line out.
+    #[command(after_help = examples::EVAL)]
     Eval(EvalArgs),
     /// Shows who reaches whom: all pairs of pods.
+    #[command(after_help = examples::MATRIX)]
     Matrix(MatrixArgs),
     /// Tests expectations: exit code 1 if one is not met.
+    #[command(after_help = examples::TEST)]
     Test(TestArgs),
 }
 
@@ -188,6 +221,7 @@ pub(crate) struct TestArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SelectorVerb {
     /// Shows a selector's canonical form and id.
+    #[command(after_help = examples::SELECTOR_CHECK)]
     Check {
         /// The selector; without it, one JSON object a line is read from standard input.
         selector: Option<String>,
@@ -196,6 +230,7 @@ pub(crate) enum SelectorVerb {
         output: ResultOutput,
     },
     /// Says whether a selector matches labels.
+    #[command(after_help = examples::SELECTOR_MATCH)]
     Match {
         /// The selector; without it, one JSON object a line is read from standard input.
         selector: Option<String>,
@@ -265,6 +300,10 @@ pub(crate) enum GetOutput {
     Name,
     /// A table of these columns: names of the table's own, or `HEADING:.path`.
     Columns(Vec<String>),
+    /// What a template of Go makes of them.
+    Template(String),
+    /// The same with the template in a file.
+    TemplateFile(PathBuf),
 }
 
 impl std::str::FromStr for GetOutput {
@@ -276,12 +315,16 @@ impl std::str::FromStr for GetOutput {
             "yaml" => Self::Yaml,
             "json" => Self::Json,
             "name" => Self::Name,
-            other => match other.strip_prefix("custom-columns=") {
-                Some(list) => Self::Columns(list.split(',').map(str::to_owned).collect()),
-                None => {
-                    return Err(
-                        "want ps, wide, yaml, json, name or custom-columns=NAME,...".to_owned()
-                    );
+            other => match other.split_once('=') {
+                Some(("custom-columns", list)) => {
+                    Self::Columns(list.split(',').map(str::to_owned).collect())
+                }
+                Some(("go-template", text)) => Self::Template(text.to_owned()),
+                Some(("go-template-file", path)) => Self::TemplateFile(path.into()),
+                _ => {
+                    return Err("want ps, wide, yaml, json, name, custom-columns=NAME,..., \
+                         go-template=TEMPLATE or go-template-file=FILE"
+                        .to_owned());
                 }
             },
         })
@@ -303,8 +346,8 @@ pub(crate) struct GetArgs {
     /// Objects of every namespace.
     #[arg(short = 'A', short_alias = 'a', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
-    /// Form of the output: ps, wide, yaml, json, name, or custom-columns=COLUMN,..., where a column is one of the
-    /// table's (NAME, ORDER, ...) or HEADING:.path.to.field.
+    /// Form of the output: ps, wide, yaml, json, name; custom-columns=COLUMN,..., where a column is one of the
+    /// table's (NAME, ORDER, ...) or HEADING:.path.to.field; go-template=TEMPLATE or go-template-file=FILE.
     #[arg(short, long, default_value = "ps")]
     pub(crate) output: GetOutput,
     /// Leaves out what only this cluster knows.
@@ -346,15 +389,16 @@ pub(crate) struct PatchArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  calicoctl label node node-1 rack=r1\n  calicoctl label hep eth0 role=edge --overwrite\n  calicoctl label node node-1 rack --remove"
+    after_help = "Examples:\n  calicoctl label node node-1 rack=r1\n  calicoctl label hep eth0 role=edge zone=a --overwrite\n  calicoctl label node node-1 rack --remove"
 )]
 pub(crate) struct LabelArgs {
     /// Kind: name, plural or short name.
     pub(crate) kind: String,
     /// Name of the object.
     pub(crate) name: String,
-    /// KEY=VALUE, or KEY with --remove.
-    pub(crate) label: String,
+    /// KEY=VALUE, or KEY with --remove; several are set or taken away together.
+    #[arg(required = true, value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
     /// Replaces another value.
     #[arg(long, conflicts_with = "remove")]
     pub(crate) overwrite: bool,
@@ -425,6 +469,7 @@ pub(crate) struct ConfigExplainArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum IpamVerb {
     /// Shows pools, blocks and addresses.
+    #[command(after_help = examples::IPAM_SHOW)]
     Show(IpamShowArgs),
 }
 
@@ -451,17 +496,24 @@ pub(crate) enum DatastoreVerb {
         #[command(subcommand)]
         verb: MigrateVerb,
     },
+    /// Drops the prefix `default.` under which releases before v3.32 kept policies. May be repeated.
+    #[command(after_help = examples::POLICY_NAMES)]
+    MigratePolicyNames,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MigrateVerb {
     /// Keeps agents from giving addresses.
+    #[command(after_help = examples::LOCK)]
     Lock,
     /// Lets agents go on.
+    #[command(after_help = examples::UNLOCK)]
     Unlock,
     /// Writes everything that is kept here, addresses included, as YAML: of a locked datastore only.
+    #[command(after_help = examples::EXPORT)]
     Export,
     /// Creates or replaces what was exported; the datastore is locked then.
+    #[command(after_help = examples::IMPORT)]
     Import(MigrateImportArgs),
 }
 
@@ -471,66 +523,14 @@ pub(crate) struct MigrateImportArgs {
     pub(crate) files: FileArgs,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum NodeVerb {
-    /// Shows how the agent of this node is doing.
-    Status(NodeStatusArgs),
-    /// Shows the settings that the agent of this node runs with, and where each comes from.
-    Config(NodeConfigArgs),
-    /// Shows who else can drop, translate, untrack or redirect packets here, and what to do about it: exit code 0
-    /// whatever is found, 1 if something could not be looked at.
-    Preflight(NodePreflightArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodePreflightArgs {
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: ResultOutput,
-}
-
-/// Where the agent of this node is asked.
-#[derive(Debug, Args)]
-pub(crate) struct AgentArgs {
-    /// Host of the agent's health server.
-    #[arg(long, env = "FELIX_HEALTHHOST", default_value = "127.0.0.1")]
-    pub(crate) host: String,
-    /// Port of the agent's health server.
-    #[arg(long, env = "FELIX_HEALTHPORT", default_value_t = 9099)]
-    pub(crate) port: u16,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodeStatusArgs {
-    #[command(flatten)]
-    pub(crate) agent: AgentArgs,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: ResultOutput,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  calicoctl node config --given\n  calicoctl node config vxlanPort -o json"
-)]
-pub(crate) struct NodeConfigArgs {
-    /// Only this one: its name, its field in FelixConfiguration, or its environment variable, in any case.
-    pub(crate) name: Option<String>,
-    /// Only those that are not as built in.
-    #[arg(long, conflicts_with = "name")]
-    pub(crate) given: bool,
-    #[command(flatten)]
-    pub(crate) agent: AgentArgs,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: ResultOutput,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
     /// The client's version only: asks no cluster.
     #[arg(long)]
     pub(crate) client: bool,
+    /// Asks again after this time, for ever, and shows what has changed: 1s, 10m, 2h; 0 for once.
+    #[arg(long, value_name = "TIME", value_parser = crate::version::duration)]
+    pub(crate) poll: Option<std::time::Duration>,
 }
 
 #[cfg(test)]
@@ -540,5 +540,26 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    /// Whoever asks for help about a verb sees how it is used.
+    #[test]
+    fn every_verb_has_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(
+                    help.contains(&format!("{path} "))
+                        || help.contains(&format!("{path}\n"))
+                        || help.ends_with(&path),
+                    "{path}: {help:?}"
+                );
+            }
+            command.get_subcommands().for_each(|inner| check(inner, &path));
+        }
+        for verb in super::Cli::command().get_subcommands() {
+            check(verb, "calicoctl");
+        }
     }
 }

@@ -1,23 +1,24 @@
 //! The cluster: finding it, and one request at a time.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use api::{Kind, Source};
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 use crate::args::Access;
-use crate::settings::{self, ConfigFile, DatastoreType};
+use crate::settings::{self, ConfigFile, DatastoreType, KubernetesOptions};
 
 /// A connection.
 pub(crate) struct Cluster {
     client: kube::Client,
     /// Namespace of the kubeconfig's context.
     pub(crate) namespace: String,
-    /// There is no Kubernetes: every kind is stored as it is.
-    alone: bool,
+    /// There is no Kubernetes: every kind is stored as it is, and read from here.
+    alone: Option<remote::Reader>,
 }
 
 /// The pages that lists are asked for in.
@@ -28,51 +29,53 @@ impl Cluster {
         let file = settings::read(&access.config)?;
         match file.datastore_type()? {
             DatastoreType::Etcd => Self::etcd(&file).await,
-            DatastoreType::Kubernetes => Self::kubernetes(access, file).await,
+            DatastoreType::Kubernetes => Self::kubernetes(access, file.kubernetes()?).await,
         }
     }
 
     /// The API over etcd, in this process.
     async fn etcd(file: &ConfigFile) -> Result<Self> {
-        let storage = remote::open_etcd(&file.etcd()?).await.context("cannot use etcd")?;
+        let opened = remote::open_etcd_to_read(&file.etcd()?).await;
+        let (storage, reader) = opened.context("cannot use etcd")?;
         let namespace = "default".to_owned();
-        Ok(Self { client: remote::client(storage, &namespace), namespace, alone: true })
+        let client = remote::client(storage, &namespace);
+        Ok(Self { client, namespace, alone: Some(reader) })
     }
 
-    async fn kubernetes(access: &Access, file: ConfigFile) -> Result<Self> {
-        let options =
-            KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
-        let from_environment = std::env::var_os("KUBECONFIG").is_some_and(|k| !k.is_empty());
-        let given = access.kubeconfig.clone().or_else(|| {
-            file.kubeconfig.filter(|_| !from_environment).map(std::path::PathBuf::from)
-        });
-        let mut config = match given {
-            Some(path) => {
-                let read = Kubeconfig::read_from(&path)
-                    .with_context(|| format!("cannot use kubeconfig {}", path.display()))?;
-                kube::Config::from_custom_kubeconfig(read, &options).await?
-            }
-            None if access.context.is_some() => kube::Config::from_kubeconfig(&options)
-                .await
-                .context("cannot use the kubeconfig")?,
-            None => kube::Config::infer().await.context(
-                "no cluster to talk to: want --kubeconfig, KUBECONFIG or ~/.kube/config",
-            )?,
-        };
+    async fn kubernetes(access: &Access, given: KubernetesOptions) -> Result<Self> {
+        let context = access.context.clone().or_else(|| given.context.clone());
+        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let mut config = base(access, &given, &options).await?;
+        given.lay_over(&mut config)?;
         config.connect_timeout = Some(Duration::from_secs(10));
         config.read_timeout = Some(Duration::from_mins(1));
         let namespace = config.default_namespace.clone();
         let client = kube::Client::try_from(config).context("cannot use the kubeconfig")?;
         // Where Calico's kinds are kept in the form that only its own programs read, this reads it.
         let client = remote::client_of_cluster(client).await.context("cannot reach the cluster")?;
-        Ok(Self { client, namespace, alone: false })
+        Ok(Self { client, namespace, alone: None })
+    }
+
+    /// Whether there is no Kubernetes beside the datastore.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// What reads etcd itself, if that is the datastore.
+    pub(crate) fn reader(&self) -> Option<&remote::Reader> {
+        self.alone.as_ref()
+    }
+
+    /// For what is not an object: logs.
+    pub(crate) fn client(&self) -> &kube::Client {
+        &self.client
     }
 
     /// Where the objects of a kind come from here.
     pub(crate) fn source(&self, kind: &Kind) -> Source {
         match kind.source {
             Source::Kubernetes => Source::Kubernetes,
-            _ if self.alone => Source::Stored,
+            _ if self.is_alone() => Source::Stored,
             source => source,
         }
     }
@@ -118,24 +121,189 @@ impl Cluster {
         }
     }
 
-    /// Every object at a list's path.
+    /// Every object at a list's path; nothing where the server does not serve it.
     pub(crate) async fn list(&self, path: &str) -> Result<Option<Vec<Value>>> {
-        let mut all = Vec::new();
-        let mut more = String::new();
-        loop {
-            let page = format!("{path}?limit={PAGE}{more}");
-            let Some(mut list) = self.send(Method::GET, &page, None).await? else {
-                return Ok(None);
-            };
-            if let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) {
-                all.extend(items);
-            }
-            let token = list.pointer("/metadata/continue").and_then(Value::as_str);
-            match token.filter(|t| !t.is_empty()) {
-                Some(token) => more = format!("&continue={}", escape(token)),
-                None => return Ok(Some(all)),
-            }
+        let mut pages = Pages::at(path.to_owned());
+        let mut all = None;
+        while let Some(page) = pages.next(self).await? {
+            all.get_or_insert_with(Vec::new).extend(page);
         }
+        Ok(all)
+    }
+
+    /// The objects of a kind, page by page, from where they are read with the least effort.
+    pub(crate) fn pages(&self, kind: &Kind, namespace: Option<&str>) -> Pages {
+        // To profiles the API adds what no store has.
+        let reader = self.alone.as_ref().filter(|_| kind.plural != "profiles");
+        let direct = reader.filter(|_| self.source(kind) == Source::Stored);
+        match direct.and_then(|reader| reader.list(kind.plural, namespace)) {
+            Some(reading) => Pages::Etcd(reading),
+            None => Pages::at(self.path(kind, namespace, None)),
+        }
+    }
+}
+
+/// Where a connection begins, before what is given by itself is laid over it.
+async fn base(
+    access: &Access,
+    given: &KubernetesOptions,
+    options: &KubeConfigOptions,
+) -> Result<kube::Config> {
+    let named = access.kubeconfig.clone().or_else(|| given.kubeconfig.clone());
+    let bad = "cannot use the kubeconfig";
+    if let Some(paths) = named {
+        let read = read_kubeconfig(&paths)?;
+        return kube::Config::from_custom_kubeconfig(read, options).await.context(bad);
+    }
+    if let Some(text) = &given.inline {
+        let read = Kubeconfig::from_yaml(text).context("kubeconfigInline")?;
+        return kube::Config::from_custom_kubeconfig(read, options).await.context(bad);
+    }
+    if let Some(endpoint) = &given.endpoint {
+        let url = endpoint.parse().with_context(|| format!("K8S_API_ENDPOINT {endpoint:?}"))?;
+        return Ok(kube::Config::new(url));
+    }
+    if options.context.is_some() {
+        return kube::Config::from_kubeconfig(options).await.context(bad);
+    }
+    kube::Config::infer().await.context(
+        "no cluster to talk to: want --kubeconfig, KUBECONFIG, K8S_API_ENDPOINT, ETCD_ENDPOINTS or ~/.kube/config",
+    )
+}
+
+/// One file, or several that are joined by colons, of which the first one that says something counts.
+fn read_kubeconfig(paths: &std::path::Path) -> Result<Kubeconfig> {
+    let several: Vec<PathBuf> =
+        std::env::split_paths(paths).filter(|p| !p.as_os_str().is_empty()).collect();
+    let mut all = Kubeconfig::default();
+    let mut found = false;
+    for path in &several {
+        // As kubectl does it: of several, those that are not there are passed over.
+        if several.len() > 1 && !path.exists() {
+            continue;
+        }
+        let cannot = || format!("cannot use kubeconfig {}", path.display());
+        let read = Kubeconfig::read_from(path).with_context(cannot)?;
+        all = all.merge(read).with_context(cannot)?;
+        found = true;
+    }
+    if !found {
+        bail!("cannot use kubeconfig {}: there is no such file", paths.display());
+    }
+    Ok(all)
+}
+
+impl KubernetesOptions {
+    /// What is given by itself wins over a kubeconfig.
+    fn lay_over(self, config: &mut kube::Config) -> Result<()> {
+        if let Some(endpoint) = &self.endpoint {
+            let url = endpoint.parse();
+            config.cluster_url = url.with_context(|| format!("K8S_API_ENDPOINT {endpoint:?}"))?;
+        }
+        if let Some(path) = self.authorities {
+            config.root_cert = None;
+            config.root_cert_file = Some(path);
+        }
+        let user = &mut config.auth_info;
+        if let Some(token) = self.token {
+            *user = kube::config::AuthInfo::default();
+            user.token = Some(token.into());
+        }
+        let path = |path: PathBuf| path.display().to_string();
+        if let Some(certificate) = self.certificate.map(path) {
+            user.client_certificate = Some(certificate);
+            user.client_certificate_data = None;
+        }
+        if let Some(key) = self.key.map(path) {
+            user.client_key = Some(key);
+            user.client_key_data = None;
+        }
+        config.accept_invalid_certs |= self.insecure;
+        Ok(())
+    }
+}
+
+/// A listing that has been begun.
+pub(crate) enum Pages {
+    /// From a server: the path, what makes it go on, and how many more it says there are; no path after the last page.
+    Api {
+        path: Option<String>,
+        more: String,
+        remaining: usize,
+    },
+    Etcd(remote::Reading),
+}
+
+#[derive(serde::Deserialize)]
+struct List {
+    #[serde(default)]
+    metadata: ListMeta,
+    /// Some servers write null for none.
+    #[serde(default)]
+    items: Option<Vec<Value>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct ListMeta {
+    #[serde(default, rename = "continue")]
+    more: Option<String>,
+    #[serde(default, rename = "remainingItemCount")]
+    remaining: Option<usize>,
+}
+
+impl Pages {
+    /// Of everything at a list's path.
+    pub(crate) fn at(path: String) -> Self {
+        Self::Api { path: Some(path), more: String::new(), remaining: 0 }
+    }
+
+    /// How many more objects there are, as far as that is known.
+    pub(crate) fn remaining(&self) -> usize {
+        match self {
+            Self::Api { remaining, .. } => *remaining,
+            Self::Etcd(_) => 0,
+        }
+    }
+
+    /// Whether there is no further page.
+    pub(crate) fn ended(&self) -> bool {
+        match self {
+            Self::Api { path, .. } => path.is_none(),
+            Self::Etcd(reading) => reading.ended(),
+        }
+    }
+
+    /// The next page; nothing after the last one, and where the server does not serve these.
+    pub(crate) async fn next(&mut self, cluster: &Cluster) -> Result<Option<Vec<Value>>> {
+        let (path, more, remaining) = match self {
+            Self::Etcd(reading) => {
+                let Some(reader) = &cluster.alone else { return Ok(None) };
+                return reader.next(reading).await.context("cannot read etcd");
+            }
+            Self::Api { path, more, remaining } => (path, more, remaining),
+        };
+        let Some(at) = path.as_ref() else { return Ok(None) };
+        let request = Request::get(format!("{at}?limit={PAGE}{more}"))
+            .header("Accept", "application/json")
+            .body(Vec::new())?;
+        let list = match cluster.client.request::<List>(request).await {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if status.code == 404 && more.is_empty() => {
+                *path = None;
+                return Ok(None);
+            }
+            Err(kube::Error::Api(status)) if status.code == 410 => {
+                bail!("the list has become too old while it was read: try again")
+            }
+            Err(kube::Error::Api(status)) => return Err(Refused::from(*status).into()),
+            Err(error) => return Err(error).context("cannot reach the cluster"),
+        };
+        *remaining = list.metadata.remaining.unwrap_or_default();
+        match list.metadata.more.filter(|token| !token.is_empty()) {
+            Some(token) => *more = format!("&continue={}", escape(&token)),
+            None => *path = None,
+        }
+        Ok(Some(list.items.unwrap_or_default()))
     }
 }
 

@@ -184,7 +184,7 @@ fn halves(answer: &Answer) -> String {
             table.row(considered(c));
         }
         if any {
-            let aligned = table.aligned();
+            let aligned = table.aligned(None);
             text.extend(aligned.lines().map(|line| format!("    {}\n", line.trim_end())));
         }
     }

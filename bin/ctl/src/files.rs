@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use api::FieldError;
+use api::yaml::{Document, Part};
 use serde_json::Value;
 
 use crate::args::FileArgs;
@@ -156,12 +157,37 @@ fn no_text(file: String, bytes: &[u8], good: usize) -> Loaded {
     Loaded { file, document: 1, object: None, kind: None, errors }
 }
 
-fn parse(file: &str, text: &str, check: fn(Value) -> Read) -> impl Iterator<Item = Loaded> {
-    api::yaml::documents(text).map(move |document| {
-        let (kind, object, errors) = match document.object {
-            Err(e) => (None, None, vec![FieldError::new("", e.to_string())]),
-            Ok(object) => check(object),
-        };
-        Loaded { file: file.to_owned(), document: document.number, object, kind, errors }
+/// From so many documents on, several threads read them.
+const MANY: usize = 64;
+/// More threads than this do not help.
+const MOST_THREADS: usize = 8;
+
+/// Reads and checks the documents of a file, which do not depend on each other.
+fn parse(file: &str, text: &str, check: fn(Value) -> Read) -> Vec<Loaded> {
+    let parts = api::yaml::parts(text);
+    let each = |parts: &[Part<'_>]| -> Vec<Loaded> {
+        let documents = parts.iter().copied().flat_map(Part::read);
+        documents.map(|document| loaded(file, document, check)).collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    if parts.len() < MANY || threads == 1 {
+        return each(&parts);
+    }
+    std::thread::scope(|scope| {
+        let shares = parts.chunks(parts.len().div_ceil(threads));
+        let running: Vec<_> = shares.map(|share| scope.spawn(move || each(share))).collect();
+        let joined = running.into_iter().map(std::thread::ScopedJoinHandle::join);
+        // A thread that panicked has said why.
+        joined
+            .flat_map(|share| share.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
+}
+
+fn loaded(file: &str, document: Document, check: fn(Value) -> Read) -> Loaded {
+    let (kind, object, errors) = match document.object {
+        Err(e) => (None, None, vec![FieldError::new("", e.to_string())]),
+        Ok(object) => check(object),
+    };
+    Loaded { file: file.to_owned(), document: document.number, object, kind, errors }
 }

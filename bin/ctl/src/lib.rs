@@ -17,6 +17,7 @@ mod args;
 mod check;
 mod cluster;
 mod convert;
+mod diags;
 mod explain;
 mod files;
 mod get;
@@ -26,19 +27,23 @@ mod migrate;
 mod node;
 mod parameters;
 mod patch;
-mod preflight;
 mod print;
 mod selectors;
 mod settings;
+mod suggest;
+mod template;
 mod version;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
-use args::{Cli, ConfigVerb, DatastoreVerb, IpamVerb, MigrateVerb, NodeVerb, PolicyVerb, Verb};
+use args::{
+    Cli, ClusterVerb, ConfigVerb, DatastoreVerb, IpamVerb, MigrateVerb, NodeVerb, PolicyVerb, Verb,
+};
 
 /// What a verb says about how it went, beside its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +56,34 @@ pub(crate) enum Outcome {
     Disagree,
 }
 
+/// As which plugin of kubectl this may be called.
+const PLUGIN: &str = "kubectl-calico";
+
+/// The command line, in the words of who called it: for kubectl's plugin, help says `kubectl calico`.
+fn command(called: &OsStr) -> clap::Command {
+    let command = Cli::command();
+    if Path::new(called).file_name() != Some(OsStr::new(PLUGIN)) {
+        return command;
+    }
+    fn renamed(command: clap::Command) -> clap::Command {
+        let help = command.get_after_help().map(ToString::to_string);
+        let command = match help {
+            Some(help) => command.after_help(help.replace("calicoctl ", "kubectl calico ")),
+            None => command,
+        };
+        command.mut_subcommands(renamed)
+    }
+    renamed(command.bin_name("kubectl calico").name("kubectl calico"))
+}
+
 /// Runs the command line; the first argument is the name of the program.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = command(args.first().map_or(OsStr::new(""), OsString::as_os_str));
+    let cli = match command
+        .try_get_matches_from(args)
+        .and_then(|found| Cli::from_arg_matches(&found))
+    {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors: they go to standard output.
@@ -114,6 +144,9 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         }
         Verb::Config { verb: ConfigVerb::Explain(args) } => parameters::explain(&args),
         Verb::Ipam { verb: IpamVerb::Show(args) } => ipam::show(&access, &args),
+        Verb::Datastore { verb: DatastoreVerb::MigratePolicyNames } => {
+            migrate::policy_names(&access)
+        }
         Verb::Datastore { verb: DatastoreVerb::Migrate { verb } } => match verb {
             MigrateVerb::Lock => migrate::set_ready(&access, false),
             MigrateVerb::Unlock => migrate::set_ready(&access, true),
@@ -122,7 +155,11 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         },
         Verb::Node { verb: NodeVerb::Status(args) } => node::status(&args),
         Verb::Node { verb: NodeVerb::Config(args) } => node::config(&args),
-        Verb::Node { verb: NodeVerb::Preflight(args) } => preflight::preflight(&args),
+        Verb::Node { verb: NodeVerb::Preflight(args) } => node::preflight::preflight(&args),
+        Verb::Node { verb: NodeVerb::Checksystem(args) } => node::checksystem::checksystem(&args),
+        Verb::Node { verb: NodeVerb::Diags(args) } => diags::node_diags(&args),
+        Verb::Node { verb: NodeVerb::Run(args) } => node::run::run(&access, &args),
+        Verb::Cluster { verb: ClusterVerb::Diags(args) } => diags::cluster_diags(&access, &args),
         Verb::Why(args) => explain::why(&access, &args),
         Verb::Policy { verb: PolicyVerb::Eval(args) } => explain::eval(&access, &args),
         Verb::Policy { verb: PolicyVerb::Matrix(args) } => explain::matrix(&access, &args),

@@ -3,14 +3,14 @@
 use anyhow::{Context as _, Result, bail};
 use api::{Kind, Source};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::apply::{self, Mode};
 use crate::args::{Access, MigrateImportArgs, WriteArgs};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, escape};
 use crate::patch::Target;
 use crate::print::{self, Out};
-use crate::{Outcome, get, wait};
+use crate::{Outcome, get, version, wait};
 
 /// Who says whether agents may change anything.
 const READY: (&str, &str) = ("clusterinformation", "default");
@@ -20,6 +20,7 @@ const FIRST: [&str; 3] = ["ClusterInformation", "Tier", "IPPool"];
 pub(crate) fn set_ready(access: &Access, ready: bool) -> Result<Outcome> {
     wait(async {
         let cluster = Cluster::connect(access).await?;
+        version::agree(&cluster, access).await?;
         mark(&cluster, ready).await?;
         let mut out = Out::new();
         out.line(if ready {
@@ -107,4 +108,106 @@ pub(crate) fn import(access: &Access, args: MigrateImportArgs) -> Result<Outcome
         );
     }
     Ok(outcome)
+}
+
+/// Kinds of policy that older releases kept with the name of their tier in front.
+const NAMED: [&str; 4] = [
+    "networkpolicies",
+    "globalnetworkpolicies",
+    "stagednetworkpolicies",
+    "stagedglobalnetworkpolicies",
+];
+/// Where Kubernetes keeps them, if it is not in the form that they are shown in.
+const CUSTOM: &str = "/apis/crd.projectcalico.org/v1";
+const NOTE: &str = "projectcalico.org/metadata";
+
+/// `datastore migrate-policy-names`.
+pub(crate) fn policy_names(access: &Access) -> Result<Outcome> {
+    wait(async {
+        let cluster = Cluster::connect(access).await?;
+        version::agree(&cluster, access).await?;
+        let moved = match cluster.reader() {
+            Some(reader) => reader.rename_policies().await.context("cannot move a policy")?,
+            None => rename_custom(&cluster).await?,
+        };
+        let mut out = Out::new();
+        let what = if moved == 1 { "policy" } else { "policies" };
+        out.line(&format!("{moved} {what} kept under an older name: moved"))?;
+        out.finish()?;
+        Ok(Outcome::Done)
+    })
+}
+
+/// The same for custom resources: a copy under the new name, then the old one goes.
+async fn rename_custom(cluster: &Cluster) -> Result<usize> {
+    let mut moved = 0;
+    for plural in NAMED {
+        let all = cluster.list(&format!("{CUSTOM}/{plural}")).await?.unwrap_or_default();
+        for object in all {
+            let Some(name) = name_without_tier(&object) else { continue };
+            let meta = |key: &str| object["metadata"][key].clone();
+            let old = print::cell(&object, ".metadata.name");
+            let namespace = object["metadata"]["namespace"].as_str();
+            let within =
+                namespace.map(|n| format!("/namespaces/{}", escape(n))).unwrap_or_default();
+            let place = format!("{CUSTOM}{within}/{plural}");
+            let copy = json!({
+                "apiVersion": "crd.projectcalico.org/v1",
+                "kind": object["kind"],
+                "metadata": {"name": name, "namespace": meta("namespace"), "labels": meta("labels"),
+                    "annotations": meta("annotations")},
+                "spec": object["spec"],
+            });
+            match cluster.send(Method::POST, &place, Some(&copy)).await {
+                // A copy that was made before and not finished counts.
+                Err(error) if !apply::is_conflict(&error) => return Err(error.context(old)),
+                _ => {}
+            }
+            // What somebody has changed meanwhile stays, and is told.
+            let condition = json!({"apiVersion": "v1", "kind": "DeleteOptions",
+                "preconditions": {"uid": meta("uid"), "resourceVersion": meta("resourceVersion")}});
+            let at = format!("{place}/{}", escape(&old));
+            cluster.send(Method::DELETE, &at, Some(&condition)).await.context(old)?;
+            moved += 1;
+        }
+    }
+    Ok(moved)
+}
+
+/// The name that a custom resource is shown by, if it is kept under another one.
+fn name_without_tier(object: &Value) -> Option<String> {
+    let kept = object["metadata"]["name"].as_str()?;
+    let tier = object["spec"]["tier"].as_str().unwrap_or_default();
+    let plain = kept
+        .strip_prefix("default.")
+        .filter(|rest| !rest.is_empty() && matches!(tier, "" | "default"))?;
+    let note = object["metadata"]["annotations"][NOTE].as_str();
+    let note = note.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let said = note.as_ref().and_then(|note| note["name"].as_str());
+    (said != Some(kept)).then(|| plain.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_their_tier() {
+        let object = |name: &str, tier: &str, note: Value| json!({"metadata": {"name": name, "annotations": {NOTE: note}}, "spec": {"tier": tier}});
+        for (name, tier, note, want) in [
+            ("default.a", "default", Value::Null, Some("a")),
+            ("default.a", "", json!("{\"name\":\"a\"}"), Some("a")),
+            ("default.a", "default", json!("{\"name\":\"default.a\"}"), None),
+            ("default.a", "net", Value::Null, None),
+            ("net.a", "net", Value::Null, None),
+            ("a", "default", Value::Null, None),
+            ("default.", "default", Value::Null, None),
+        ] {
+            assert_eq!(
+                name_without_tier(&object(name, tier, note)).as_deref(),
+                want,
+                "{name} {tier}"
+            );
+        }
+    }
 }

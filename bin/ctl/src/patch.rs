@@ -13,7 +13,7 @@ use crate::apply::{is_conflict, kind};
 use crate::args::{Access, LabelArgs, PatchArgs, PatchType};
 use crate::cluster::Cluster;
 use crate::print::{self, Out};
-use crate::{Outcome, usage, wait};
+use crate::{Outcome, usage, version, wait};
 
 /// Times that an object is read anew because somebody else wrote it.
 const ATTEMPTS: usize = 5;
@@ -24,6 +24,7 @@ pub(crate) fn patch(access: &Access, args: &PatchArgs) -> Result<Outcome> {
     let change = Change::parse(patch, args.r#type)?;
     wait(async {
         let cluster = Cluster::connect(access).await?;
+        version::agree(&cluster, access).await?;
         let target = Target::new(&cluster, (&args.kind, &args.name), args.namespace.as_deref())?;
         let mut out = Out::new();
         match target.modify(|object| change.apply(object)).await? {
@@ -43,45 +44,73 @@ pub(crate) fn patch(access: &Access, args: &PatchArgs) -> Result<Outcome> {
     })
 }
 
+/// A label as it is to be; without a value it is to go.
+type Wanted<'a> = (&'a str, Option<&'a str>);
+
+fn wanted(args: &LabelArgs) -> Result<Vec<Wanted<'_>>> {
+    let mut all: Vec<Wanted<'_>> = Vec::new();
+    for text in &args.labels {
+        let wanted = match text.split_once('=') {
+            Some(_) if args.remove => {
+                return Err(usage("want KEY with --remove, without a value"));
+            }
+            Some((key, value)) => (key, Some(value)),
+            None if args.remove => (text.as_str(), None),
+            None => return Err(usage(format!("{text:?} has no value: want KEY=VALUE"))),
+        };
+        if all.iter().any(|(key, _)| *key == wanted.0) {
+            return Err(usage(format!("label {:?} is given twice", wanted.0)));
+        }
+        all.push(wanted);
+    }
+    Ok(all)
+}
+
 pub(crate) fn label(access: &Access, args: &LabelArgs) -> Result<Outcome> {
-    let (key, value) = match args.label.split_once('=') {
-        Some(_) if args.remove => return Err(usage("want KEY with --remove, without a value")),
-        Some((key, value)) => (key, Some(value)),
-        None if args.remove => (args.label.as_str(), None),
-        None => return Err(usage(format!("{:?} has no value: want KEY=VALUE", args.label))),
-    };
+    let wanted = wanted(args)?;
     wait(async {
         let cluster = Cluster::connect(access).await?;
+        version::agree(&cluster, access).await?;
         let target = Target::new(&cluster, (&args.kind, &args.name), args.namespace.as_deref())?;
-        let mut before = None;
+        let mut before = Vec::new();
         let modified = target.modify(|object| {
             let labels = &mut object["metadata"]["labels"];
-            before = labels[key].as_str().map(str::to_owned);
-            match (value, &before) {
-                (None, None) => bail!("has no label {key}"),
-                (None, Some(_)) => drop(labels.as_object_mut().and_then(|l| l.shift_remove(key))),
-                (Some(value), Some(old)) if old != value && !args.overwrite => {
-                    bail!("has label {key}={old} already: --overwrite replaces it")
+            let old = |key: &str| labels.get(key).and_then(Value::as_str).map(str::to_owned);
+            before = wanted.iter().map(|(key, _)| old(key)).collect();
+            // All of them, or none.
+            for ((key, value), old) in wanted.iter().zip(&before) {
+                match (value, old) {
+                    (None, None) => bail!("has no label {key}"),
+                    (Some(value), Some(old)) if old != value && !args.overwrite => {
+                        bail!("has label {key}={old} already: --overwrite replaces it")
+                    }
+                    _ => {}
                 }
-                (Some(value), _) => labels[key] = value.into(),
+            }
+            for (key, value) in &wanted {
+                match value {
+                    None => drop(labels.as_object_mut().and_then(|l| l.shift_remove(*key))),
+                    Some(value) => labels[*key] = (*value).into(),
+                }
             }
             Ok(())
         });
-        let modified = modified.await?;
-        if let Modified::Refused(errors) = &modified {
+        if let Modified::Refused(errors) = modified.await? {
             for error in errors {
                 print::complain(&format!("{}: {error}", target.label()));
             }
             return Ok(Outcome::Failed);
         }
-        let (done, to) = match (value, &before, modified) {
-            (None, ..) => ("removed", "from"),
-            (_, _, Modified::Unchanged) => ("kept", "on"),
-            (_, Some(_), _) => ("updated", "on"),
-            (_, None, _) => ("set", "on"),
-        };
         let mut out = Out::new();
-        out.line(&format!("Successfully {done} label {key} {to} {}", target.label()))?;
+        for ((key, value), old) in wanted.iter().zip(&before) {
+            let (done, to) = match (value, old) {
+                (None, _) => ("removed", "from"),
+                (Some(value), Some(old)) if old == value => ("kept", "on"),
+                (Some(_), Some(_)) => ("updated", "on"),
+                (Some(_), None) => ("set", "on"),
+            };
+            out.line(&format!("Successfully {done} label {key} {to} {}", target.label()))?;
+        }
         out.finish()?;
         Ok(Outcome::Done)
     })

@@ -33,13 +33,33 @@ pub struct Document {
 
 /// The objects of a text: every document that holds something, the items of every `List`.
 pub fn documents(text: &str) -> impl Iterator<Item = Document> + '_ {
-    cut(text).into_iter().flat_map(|(number, line, part)| {
-        read_all(part, line).into_iter().flat_map(move |object| match object {
+    parts(text).into_iter().flat_map(Part::read)
+}
+
+/// A document of a text that has not been read: parts can be read independently of each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    number: usize,
+    line: u64,
+    text: &'a str,
+}
+
+/// The parts of a text, in their order.
+pub fn parts(text: &str) -> Vec<Part<'_>> {
+    cut(text).into_iter().map(|(number, line, text)| Part { number, line, text }).collect()
+}
+
+impl Part<'_> {
+    /// The objects in it.
+    pub fn read(self) -> Vec<Document> {
+        let Self { number, line, text } = self;
+        let read = |object| match object {
             Ok(Value::Null) => Vec::new(),
             Ok(value) => items(number, line, value),
             Err(error) => vec![Document { number, line, item: None, object: Err(error) }],
-        })
-    })
+        };
+        read_all(text, line).into_iter().flat_map(read).collect()
+    }
 }
 
 /// A `List` is its items, at any depth of lists.

@@ -1,4 +1,8 @@
-//! `node status`, `node config`: asks the agent of this node.
+//! `node status`, `node config`: asks the agent of this node. Beside them: what looks at the node itself.
+
+pub(crate) mod checksystem;
+pub(crate) mod preflight;
+pub(crate) mod run;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -62,7 +66,7 @@ pub(crate) fn config(args: &NodeConfigArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn ask(AgentArgs { host, port }: &AgentArgs, what: &str) -> Result<Value> {
+pub(crate) fn ask(AgentArgs { host, port }: &AgentArgs, what: &str) -> Result<Value> {
     fetch(host, *port, what).with_context(|| {
         format!("no agent answers on {host}:{port} (is calico-node running here? In a sandbox: `calico sandbox exec node:NAME -- calicoctl node {what}`)")
     })
