@@ -727,7 +727,7 @@ fn columns_on(cluster: &Cluster) {
     let rows: Vec<_> = lines(&out).into_iter().map(words).collect();
     assert_eq!(rows, [["NAME", "CIDR", "MODE"], ["p", "10.9.0.0/16", "Always"]]);
     cluster.ctl("get ippools -o custom-columns=nothing").bad(2, &["no column \"nothing\"", "CIDR"]);
-    cluster.ctl("get ippools -o go-template={{.}}").bad(2, &["custom-columns"]);
+    cluster.ctl("get ippools -o go-templat={{.}}").bad(2, &["custom-columns", "go-template"]);
 }
 
 #[test]

@@ -1,17 +1,23 @@
-//! calicoctl as scripts use it: whole processes, from start to end, on the embedded store and on etcd.
+//! calicoctl as scripts use it: whole processes, from start to end, on the embedded store, on etcd, and on a
+//! Kubernetes API server.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::Etcd;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use testkit::{ControlPlane, Controllers, Etcd};
 
 use crate::report::{self, note};
 
 const POLICIES: usize = 10_000;
 const SHORT: usize = 100;
 const LONG: usize = 5;
+/// A server of Kubernetes takes its time.
+const ROUNDS: usize = 2;
 
 /// The environment of the commands that are measured.
 struct Place {
@@ -94,6 +100,58 @@ pub(crate) fn run() {
     commands("embedded", &Place::new(variables));
     drop(store.kill());
     drop(store.wait());
+    kubernetes();
+}
+
+/// The same work by a client that does nothing but send it, and by calicoctl, in turn.
+fn kubernetes() {
+    note("calicoctl on Kubernetes");
+    let plane = ControlPlane::start(Controllers::Absent);
+    plane.define("v3");
+    let place = Place::new(vec![("KUBECONFIG", plane.kubeconfig().display().to_string())]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+    let client = runtime.block_on(async {
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        kube::Client::try_from(config).unwrap()
+    });
+    let (mut times, mut ratios) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        runtime.block_on(create_all(&client));
+        let plain = started.elapsed();
+        place.run("delete -f all.yaml");
+        let (took, _) = place.run("apply -f all.yaml");
+        place.run("delete -f all.yaml");
+        ratios.push(plain.as_secs_f64() / took.as_secs_f64() * 100.0);
+        times.push(took);
+    }
+    report::times("Kubernetes: apply of 10,000 new policies", "", times);
+    let what = "of that, its rate against a plain client's";
+    report::numbers(what, ">= 90 %", ratios, |percent| format!("{percent:.0} %"));
+    place.run("apply -f all.yaml");
+    for (what, words) in [("table", "get gnp"), ("yaml", "get gnp -o yaml")] {
+        let what = format!("Kubernetes: get of 10,000 policies, {what}");
+        place.row(&what, "<= 500 ms, 60 MiB", (LONG, words));
+    }
+}
+
+/// As many requests at the same time as calicoctl has.
+async fn create_all(client: &kube::Client) {
+    let one = |at: usize| async move {
+        let object = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+            "metadata": {"name": format!("p-{at}")},
+            "spec": {"order": at, "selector": format!("app == 'a{at}'"), "tier": "default", "types": ["Ingress"],
+                "ingress": [{"action": "Allow", "protocol": "TCP", "source": {"selector": "role == 'b'"},
+                    "destination": {"ports": [80]}}]}});
+        let request = http::Request::post("/apis/projectcalico.org/v3/globalnetworkpolicies")
+            .header("Content-Type", "application/json")
+            .body(object.to_string().into_bytes())
+            .unwrap();
+        client.request::<Value>(request).await.map(drop)
+    };
+    stream::iter((0..POLICIES).map(one)).buffer_unordered(32).try_collect::<()>().await.unwrap();
 }
 
 fn commands(which: &str, place: &Place) {
