@@ -144,7 +144,10 @@ impl Kernel {
             }
         };
         let (input, output) = (end(packet.source)?, end(packet.destination)?);
-        Ok(Way { input, output, local: self.local.clone() })
+        // Where there is no way to what was translated, the packet was routed no other way than this.
+        let before = packet.original.filter(|_| input.is_none());
+        let towards = before.and_then(|(address, _)| end(address).ok().flatten());
+        Ok(Way { input, output, towards, local: self.local.clone() })
     }
 }
 
