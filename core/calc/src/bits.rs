@@ -48,6 +48,22 @@ impl Bits {
         old
     }
 
+    /// Adds all of another set, in one walk over both.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        let mut words = Vec::with_capacity(self.words.len().max(other.words.len()));
+        let mut theirs = other.words.iter().copied().peekable();
+        for (high, word) in std::mem::take(&mut self.words) {
+            while let Some(before) = theirs.next_if(|w| w.0 < high) {
+                words.push(before);
+            }
+            let both = theirs.next_if(|w| w.0 == high).map_or(word, |w| word | w.1);
+            words.push((high, both));
+        }
+        words.extend(theirs);
+        self.len = words.iter().map(|w| w.1.count_ones()).sum();
+        self.words = words;
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().copied().flat_map(numbers)
     }
@@ -109,6 +125,21 @@ mod tests {
             prop_assert_eq!(bits.len(), set.len());
             prop_assert_eq!(bits.is_empty(), set.is_empty());
             prop_assert!(bits.iter().eq(set.iter().copied()));
+        }
+
+        #[test]
+        fn all_of_another(a in prop::collection::btree_set(0u32..999, 0..50), b in prop::collection::btree_set(0u32..999, 0..50)) {
+            let bits = |set: &BTreeSet<u32>| {
+                let mut bits = Bits::default();
+                for n in set {
+                    bits.insert(*n);
+                }
+                bits
+            };
+            let (mut both, union) = (bits(&a), a.union(&b).copied().collect());
+            both.add_all(&bits(&b));
+            prop_assert_eq!(both.words, bits(&union).words);
+            prop_assert_eq!(both.len as usize, union.len());
         }
 
         #[test]

@@ -176,6 +176,12 @@ impl LabelIndex {
             .collect();
         let own = self.own.lists(need.key, values);
         let inherited = items.profiles_with(need.key, values).filter_map(|p| self.heirs.get(&p));
+        if program.is_one_need() {
+            // An own label hides inherited ones: only heirs must be looked at.
+            inherited.for_each(|list| list.iter().for_each(&mut try_item));
+            own.for_each(|list| found.add_all(list));
+            return found;
+        }
         for list in own.chain(inherited) {
             list.common(&others).for_each(&mut try_item);
         }

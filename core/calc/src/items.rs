@@ -105,8 +105,8 @@ impl<'a> From<&'a NetworkSet> for Source<'a> {
 struct ProfileEntry {
     name: ProfileName,
     labels: Box<[Pair]>,
-    object: Option<Arc<Profile>>,
-    users: u32, // items that list it
+    rules: Option<Arc<Profile>>, // without its labels; `None` if it does not exist
+    users: u32,                  // items that list it
 }
 
 /// All items and profiles.
@@ -118,6 +118,7 @@ pub(crate) struct Items {
     profiles: Slab<ProfileEntry>,
     profile_ids: HashMap<ProfileName, ProfileId>,
     profile_labels: Postings,
+    no_rules: Arc<Profile>,
 }
 
 impl Items {
@@ -201,7 +202,7 @@ impl Items {
             return id;
         }
         let entry =
-            ProfileEntry { name: name.clone(), labels: Box::default(), object: None, users: 0 };
+            ProfileEntry { name: name.clone(), labels: Box::default(), rules: None, users: 0 };
         let id = self.profiles.insert(entry);
         self.profile_ids.insert(name.clone(), id);
         id
@@ -209,7 +210,7 @@ impl Items {
 
     pub(crate) fn profile(&self, name: &ProfileName) -> Option<&Arc<Profile>> {
         let id = self.profile_ids.get(name)?;
-        self.profiles[*id].object.as_ref()
+        self.profiles[*id].rules.as_ref()
     }
 
     /// Whether the profile now has exactly these labels.
@@ -229,8 +230,9 @@ impl Items {
             Some(profile) => self.interner.hold_labels(&profile.labels),
             None => Box::default(),
         };
+        let rules = object.map(|profile| self.bare(&profile));
         let entry = &mut self.profiles[id];
-        entry.object = object;
+        entry.rules = rules;
         let old = std::mem::replace(&mut entry.labels, labels);
         self.profile_labels.remove(id, &old);
         self.profile_labels.insert(id, &self.profiles[id].labels);
@@ -238,8 +240,18 @@ impl Items {
         self.forget_profile(id);
     }
 
+    /// A profile without its labels, which are kept as numbers. Most have no rules either, and are
+    /// one and the same then.
+    fn bare(&self, profile: &Profile) -> Arc<Profile> {
+        if profile.ingress.is_empty() && profile.egress.is_empty() {
+            return self.no_rules.clone();
+        }
+        let (ingress, egress) = (profile.ingress.clone(), profile.egress.clone());
+        Arc::new(Profile { ingress, egress, labels: self.no_rules.labels.clone() })
+    }
+
     fn forget_profile(&mut self, id: ProfileId) {
-        let gone = |p: &ProfileEntry| p.users == 0 && p.object.is_none();
+        let gone = |p: &ProfileEntry| p.users == 0 && p.rules.is_none();
         if self.profiles.get(id).is_some_and(gone)
             && let Some(entry) = self.profiles.remove(id)
         {

@@ -27,6 +27,7 @@ mod hash;
 mod index;
 mod intern;
 mod items;
+mod kept;
 mod nodes;
 mod policies;
 mod program;
@@ -116,7 +117,7 @@ impl Calc {
                 self.set_item(ItemKey::NetworkSet(id), item, None);
             }
             Update::Policy(id, policy) => {
-                self.policies.set_policy(&id, policy, &mut self.items, &mut self.sets);
+                self.policies.set_policy(&id, policy.as_deref(), &mut self.items, &mut self.sets);
             }
             Update::Tier(name, tier) => self.policies.set_tier(name, tier),
             Update::Profile(name, profile) => self.set_profile(&name, profile),
@@ -311,7 +312,7 @@ mod tests {
                 calc.update(without(&objects()[(first + n) % 3]));
                 calc.flush();
             }
-            assert!(calc.items.is_empty(), "{first} first");
+            assert!(calc.items.is_empty() && calc.policies.is_empty(), "{first} first");
             assert_eq!(calc.counts(), Counts { sets: 0, policies: 0, endpoints: 0 });
         }
     }

@@ -12,6 +12,7 @@ use selector::Selector;
 use crate::hash::FastMap;
 use crate::index::{LabelIndex, SelectorId};
 use crate::items::{ItemId, Items, ProfileId};
+use crate::kept::{KeptPolicy, KeptRule, Pool};
 use crate::scan;
 use crate::sets::{SetNumber, Sets};
 use crate::slab::Slab;
@@ -20,7 +21,7 @@ use crate::slab::Slab;
 type PolicyNumber = u32;
 
 struct Entry {
-    policy: Arc<Policy>,
+    policy: KeptPolicy,
     selector: SelectorId,
     sets: Vec<SetNumber>, // one entry for each use
     emitted: bool,        // downstream has some version of it
@@ -63,6 +64,7 @@ pub(crate) enum EndpointKind {
 #[derive(Default)]
 pub(crate) struct Policies {
     entries: Slab<Entry>,
+    pool: Pool,
     by_id: HashMap<PolicyId, PolicyNumber>,
     tiers: HashMap<TierName, Tier>,
     index: LabelIndex, // over local endpoints only
@@ -82,24 +84,33 @@ impl Policies {
     pub(crate) fn set_policy(
         &mut self,
         id: &PolicyId,
-        policy: Option<Arc<Policy>>,
+        policy: Option<&Policy>,
         items: &mut Items,
         sets: &mut Sets,
     ) {
         match (self.by_id.get(id).copied(), policy) {
             (None, None) => (),
-            (None, Some(policy)) => self.add_policy(id, policy, items),
+            (None, Some(policy)) => {
+                debug_assert_eq!(*id, policy.id, "an update is filed under the id of its object");
+                self.add_policy(policy, items);
+            }
             (Some(number), None) => self.remove_policy(id, number, items, sets),
-            (Some(number), Some(policy)) => self.change_policy(id, number, policy, items),
+            (Some(number), Some(policy)) => {
+                debug_assert_eq!(*id, policy.id, "an update is filed under the id of its object");
+                self.change_policy(number, policy, items);
+            }
         }
     }
 
-    fn add_policy(&mut self, id: &PolicyId, policy: Arc<Policy>, items: &mut Items) {
-        let selector = self.hold_selector(&policy.selector, items);
-        let emitted = self.gone_policies.remove(id);
-        let entry = Entry { policy, selector, sets: Vec::new(), emitted, rules_changed: true };
+    fn add_policy(&mut self, policy: &Policy, items: &mut Items) {
+        let emitted = self.gone_policies.remove(&policy.id);
+        let kept = self.pool.keep(policy);
+        let selector = self.hold_selector(&policy.selector, &kept.selector, items);
+        let id = kept.id.clone();
+        let entry =
+            Entry { policy: kept, selector, sets: Vec::new(), emitted, rules_changed: true };
         let number = self.entries.insert(entry);
-        self.by_id.insert(id.clone(), number);
+        self.by_id.insert(id, number);
         self.join(number);
     }
 
@@ -114,33 +125,30 @@ impl Policies {
         self.by_id.remove(id);
         self.dirty_policies.remove(&number);
         let Some(entry) = self.entries.remove(number) else { return };
+        self.pool.drop_policy(&entry.policy);
         sets.release_all(entry.sets);
         if entry.emitted {
             self.gone_policies.insert(id.clone());
         }
     }
 
-    fn change_policy(
-        &mut self,
-        id: &PolicyId,
-        number: PolicyNumber,
-        policy: Arc<Policy>,
-        items: &mut Items,
-    ) {
-        debug_assert_eq!(*id, policy.id, "an update is filed under the id of its object");
-        let old = self.entries[number].policy.clone();
-        if old == policy {
+    fn change_policy(&mut self, number: PolicyNumber, policy: &Policy, items: &mut Items) {
+        let kept = self.pool.keep(policy);
+        let old = &self.entries[number].policy;
+        if *old == kept {
+            self.pool.drop_policy(&kept);
             return;
         }
-        let moved = old.selector != policy.selector || !same_place(&old, &policy);
+        let moved = old.selector != kept.selector || !same_place(old, &kept);
         if moved {
-            let selector = self.hold_selector(&policy.selector, items);
+            let selector = self.hold_selector(&policy.selector, &kept.selector, items);
             self.leave_for(number, selector, items);
             self.entries[number].selector = selector;
         }
         let entry = &mut self.entries[number];
-        entry.policy = policy;
+        let old = std::mem::replace(&mut entry.policy, kept);
         entry.rules_changed = true;
+        self.pool.drop_policy(&old);
         if moved {
             self.join(number);
         }
@@ -175,12 +183,18 @@ impl Policies {
         }
     }
 
-    fn hold_selector(&mut self, selector: &Selector, items: &mut Items) -> SelectorId {
-        if let Some(&id) = self.selectors.get(selector) {
+    /// `kept` is the same as `selector`, in the form in which it is kept.
+    fn hold_selector(
+        &mut self,
+        selector: &Selector,
+        kept: &Selector,
+        items: &mut Items,
+    ) -> SelectorId {
+        if let Some(&id) = self.selectors.get(kept) {
             return id;
         }
         let id = self.index.add_selector(selector, items);
-        self.selectors.insert(selector.clone(), id);
+        self.selectors.insert(kept.clone(), id);
         id
     }
 
@@ -362,12 +376,12 @@ impl Policies {
     }
 
     /// The policies behind selectors, in order of evaluation.
-    pub(crate) fn behind(&self, selectors: &[SelectorId]) -> Vec<&Policy> {
+    pub(crate) fn behind(&self, selectors: &[SelectorId]) -> Vec<&KeptPolicy> {
         let mut numbers: Vec<PolicyNumber> =
             selectors.iter().filter_map(|s| self.groups.get(s)).flatten().copied().collect();
         // Each group is in order: the sort finds the runs and merges them.
         numbers.sort_by(|&a, &b| self.compare(a, b));
-        numbers.into_iter().map(|n| &*self.entries[n].policy).collect()
+        numbers.into_iter().map(|n| &self.entries[n].policy).collect()
     }
 
     /// Arranges policies, already in order, in tiers. Staged policies do not act, and a tier
@@ -375,8 +389,8 @@ impl Policies {
     /// for it, as upstream; the built-in tiers exist without their objects.
     pub(crate) fn tiers(
         &self,
-        policies: &[&Policy],
-        acts: impl Fn(&Policy) -> bool,
+        policies: &[&KeptPolicy],
+        acts: impl Fn(&KeptPolicy) -> bool,
     ) -> Vec<EndpointTier> {
         let mut tiers: Vec<EndpointTier> = Vec::new();
         let acting = policies.iter().filter(|p| !p.staged && acts(p));
@@ -410,13 +424,18 @@ impl Policies {
 
     /// The order of evaluation: tier by order and name, then order, name, namespace, kind.
     fn compare(&self, a: PolicyNumber, b: PolicyNumber) -> Ordering {
-        let (a, b) = (&*self.entries[a].policy, &*self.entries[b].policy);
+        let (a, b) = (&self.entries[a].policy, &self.entries[b].policy);
         let tier = || {
             let order = |name| self.tier(name).and_then(|t| t.0);
             by_order(order(&a.tier), order(&b.tier)).then_with(|| a.tier.cmp(&b.tier))
         };
         let tiers = if a.tier == b.tier { Ordering::Equal } else { tier() };
         tiers.then_with(|| by_order(a.order, b.order)).then_with(|| a.id.cmp(&b.id))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pool.is_empty() && self.selectors.is_empty() && self.groups.is_empty()
     }
 
     /// Number of policies that downstream has.
@@ -455,6 +474,11 @@ impl Scan<'_> {
         };
         rules.iter().map(|r| scan::rule(r, &mut set)).collect()
     }
+
+    fn kept(&mut self, rules: &[KeptRule]) -> Vec<CalcRule> {
+        let rules: Vec<Rule> = rules.iter().map(KeptRule::rule).collect();
+        self.rules(&rules)
+    }
 }
 
 impl Entry {
@@ -468,8 +492,8 @@ impl Entry {
             tier: policy.tier.clone(),
             stage: policy.stage,
             staged: policy.staged,
-            ingress: scan.rules(&policy.ingress),
-            egress: scan.rules(&policy.egress),
+            ingress: scan.kept(&policy.ingress),
+            egress: scan.kept(&policy.egress),
         };
         let used = scan.used;
         let old = std::mem::replace(&mut self.sets, used);
@@ -481,7 +505,7 @@ impl Entry {
 }
 
 /// Whether two versions of a policy stand at the same place on the same endpoints.
-fn same_place(a: &Policy, b: &Policy) -> bool {
+fn same_place(a: &KeptPolicy, b: &KeptPolicy) -> bool {
     (&a.tier, a.order, a.stage, a.staged) == (&b.tier, b.order, b.stage, b.staged)
         && (a.applies_ingress, a.applies_egress) == (b.applies_ingress, b.applies_egress)
         && (a.apply_on_forward, a.everywhere) == (b.apply_on_forward, b.everywhere)

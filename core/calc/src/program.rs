@@ -45,9 +45,27 @@ impl Program {
                 Self::Label(sym, Check::of(test, interner))
             }
             Expr::Not(inner) => Self::Not(Box::new(Self::of(inner, interner))),
-            Expr::And(list) => Self::And(list.iter().map(|e| Self::of(e, interner)).collect()),
+            Expr::And(list) => Self::and(list.iter().map(|e| Self::of(e, interner))),
             Expr::Or(list) => Self::Or(list.iter().map(|e| Self::of(e, interner)).collect()),
         }
+    }
+
+    /// `a && (b && c)` is one list: a namespace is nearly always joined to what a user wrote.
+    fn and(operands: impl Iterator<Item = Self>) -> Self {
+        let mut all = Vec::new();
+        for operand in operands {
+            match operand {
+                Self::And(inner) => all.extend(inner),
+                other => all.push(other),
+            }
+        }
+        Self::And(all.into())
+    }
+
+    /// Whether it asks one label to be there, or to have one of some values, and nothing else: then an
+    /// item whose own label fulfils its [`needs`] matches.
+    pub(crate) fn is_one_need(&self) -> bool {
+        matches!(self, Self::Label(_, Check::Has | Check::Eq(_) | Check::In(_)))
     }
 
     /// Gives up what [`Program::compile`] held.

@@ -221,7 +221,11 @@ impl Sets {
         }
         let selector = set.key.selector().cloned().map(|s| self.hold_selector(s, items));
         if let Some(selector) = selector {
-            for id in self.index.matched(selector).iter() {
+            let matched = self.index.matched(selector);
+            if matches!(filter, Filter::Nets) {
+                set.members.reserve(matched.len()); // nearly everything has one address
+            }
+            for id in matched.iter() {
                 contributions(items.item(id), filter, |m| set.add(m));
             }
         }

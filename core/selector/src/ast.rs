@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Labels;
+use crate::parse::is_key;
 
 /// An expression over labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,18 @@ impl Expr {
         }
     }
 
+    /// Whether its canonical text can be parsed again, within `depth` nested parentheses.
+    pub(crate) fn is_readable(&self, depth: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Label(key, test) => is_key(key) && test.values().iter().all(|v| is_quotable(v)),
+            Self::Not(inner) => inner.is_readable(depth),
+            Self::And(operands) | Self::Or(operands) => {
+                depth > 0 && operands.iter().all(|n| n.is_readable(depth - 1))
+            }
+        }
+    }
+
     /// The same expression over other label keys.
     pub(crate) fn map_keys(&self, rename: &impl Fn(&str) -> Arc<str>) -> Self {
         let list = |nodes: &[Self]| nodes.iter().map(|n| n.map_keys(rename)).collect();
@@ -94,20 +107,34 @@ impl Test {
         }
     }
 
+    /// The literals that the label is compared with.
+    fn values(&self) -> &[Arc<str>] {
+        match self {
+            Self::Has => &[],
+            Self::In(set) | Self::NotIn(set) => set,
+            Self::Eq(v)
+            | Self::Ne(v)
+            | Self::Contains(v)
+            | Self::StartsWith(v)
+            | Self::EndsWith(v) => std::slice::from_ref(v),
+        }
+    }
+
     fn write(&self, key: &str, out: &mut String) {
-        let (op, values): (&str, &[Arc<str>]) = match self {
+        let op = match self {
             Self::Has => {
                 out.extend(["has(", key, ")"]);
                 return;
             }
-            Self::In(set) => ("in", set),
-            Self::NotIn(set) => ("not in", set),
-            Self::Eq(v) => ("==", std::slice::from_ref(v)),
-            Self::Ne(v) => ("!=", std::slice::from_ref(v)),
-            Self::Contains(v) => ("contains", std::slice::from_ref(v)),
-            Self::StartsWith(v) => ("starts with", std::slice::from_ref(v)),
-            Self::EndsWith(v) => ("ends with", std::slice::from_ref(v)),
+            Self::In(_) => "in",
+            Self::NotIn(_) => "not in",
+            Self::Eq(_) => "==",
+            Self::Ne(_) => "!=",
+            Self::Contains(_) => "contains",
+            Self::StartsWith(_) => "starts with",
+            Self::EndsWith(_) => "ends with",
         };
+        let values = self.values();
         out.extend([key, " ", op, " "]);
         let set = matches!(self, Self::In(_) | Self::NotIn(_));
         out.push_str(if set { "{" } else { "" });
@@ -119,6 +146,11 @@ impl Test {
         }
         out.push_str(if set { "}" } else { "" });
     }
+}
+
+/// Whether a literal can be written: no escapes exist, so that one kind of quote must be free.
+fn is_quotable(value: &str) -> bool {
+    !(value.contains('"') && value.contains('\''))
 }
 
 fn contains(set: &[Arc<str>], value: &str) -> bool {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha224};
 
 use crate::Labels;
 use crate::ast::{Expr, Test};
-use crate::parse::{self, ParseError};
+use crate::parse::{self, MAX_DEPTH, ParseError};
 use crate::restrict::{self, Restrictions};
 
 /// A parsed selector. Clones share one allocation; equality, order and hash are those of the
@@ -21,7 +21,7 @@ use crate::restrict::{self, Restrictions};
 pub struct Selector(Arc<Inner>);
 
 struct Inner {
-    root: Expr,
+    root: OnceLock<Box<Expr>>, // parsed when asked for, of a compact selector
     canonical: Box<str>,
     id: OnceLock<Box<str>>, // most selectors never become a set, so the hash waits until asked for
 }
@@ -98,12 +98,12 @@ impl Selector {
 
     /// `!self`.
     pub fn negated(&self) -> Self {
-        Self::new(Expr::Not(Box::new(self.0.root.clone())))
+        Self::new(Expr::Not(Box::new(self.root().clone())))
     }
 
     /// `(self && other)`, as parsing that text gives it.
     pub fn and(&self, other: &Self) -> Self {
-        Self::new(Expr::And(vec![self.0.root.clone(), other.0.root.clone()]))
+        Self::new(Expr::And(vec![self.root().clone(), other.root().clone()]))
     }
 
     /// `(a && b && ..)`; `all()` for none, the operand itself for one.
@@ -112,19 +112,19 @@ impl Selector {
         match operands.len() {
             0 => Self::all(),
             1 => operands.remove(0).clone(),
-            _ => Self::new(Expr::And(operands.iter().map(|s| s.0.root.clone()).collect())),
+            _ => Self::new(Expr::And(operands.iter().map(|s| s.root().clone()).collect())),
         }
     }
 
     /// `(self || other)`, as parsing that text gives it.
     pub fn or(&self, other: &Self) -> Self {
-        Self::new(Expr::Or(vec![self.0.root.clone(), other.0.root.clone()]))
+        Self::new(Expr::Or(vec![self.root().clone(), other.root().clone()]))
     }
 
     /// The same expression with `prefix` before every label key: how a selector over namespace
     /// labels (`pcns.`) or service-account labels (`pcsa.`) becomes one over endpoints.
     pub fn with_key_prefix(&self, prefix: &str) -> Self {
-        Self::new(self.0.root.map_keys(&|key| format!("{prefix}{key}").into()))
+        Self::new(self.root().map_keys(&|key| format!("{prefix}{key}").into()))
     }
 
     /// The canonical text. Parsing it gives an equivalent selector.
@@ -143,28 +143,54 @@ impl Selector {
 
     /// Whether `labels` satisfy the selector.
     pub fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
-        self.0.root.matches(labels)
+        self.root().matches(labels)
+    }
+
+    /// The same selector in as little memory as possible: its text, parsed again when it is evaluated.
+    /// For those who keep many and evaluate few. (One whose text cannot be parsed again stays as it
+    /// is: see [`Selector::equals`].)
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        if !self.root().is_readable(MAX_DEPTH) {
+            return self.clone();
+        }
+        Self(Arc::new(Inner {
+            root: OnceLock::new(),
+            canonical: self.0.canonical.clone(),
+            id: OnceLock::new(),
+        }))
     }
 
     /// Whether this is `all()`.
     pub fn is_all(&self) -> bool {
-        self.0.root == Expr::All
+        self.canonical() == "all()"
     }
 
     /// The expression, for those who compile it into a form of their own.
     pub fn expr(&self) -> &Expr {
-        &self.0.root
+        self.root()
     }
 
     /// What the labels of every match have in common; for indexing.
     pub fn restrictions(&self) -> Restrictions {
-        restrict::of(&self.0.root)
+        restrict::of(self.root())
     }
 
     fn new(root: Expr) -> Self {
         let mut canonical = String::new();
         root.write(&mut canonical);
-        Self(Arc::new(Inner { root, canonical: canonical.into(), id: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            root: OnceLock::from(Box::new(root)),
+            canonical: canonical.into(),
+            id: OnceLock::new(),
+        }))
+    }
+
+    fn root(&self) -> &Expr {
+        self.0.root.get_or_init(|| {
+            let root = parse::selector(self.canonical());
+            Box::new(root.expect("only a text that can be parsed stands alone"))
+        })
     }
 }
 

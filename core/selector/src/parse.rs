@@ -41,6 +41,15 @@ pub(crate) fn selector(text: &str) -> Result<Expr, ParseError> {
     expression(&mut cursor)
 }
 
+/// Whether the text is a label key.
+pub(crate) fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY_LEN).contains(&text.len()) && text.chars().all(is_key_char)
+}
+
+fn is_key_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-')
+}
+
 /// Whether the text is `global()` and nothing else.
 pub(crate) fn is_global(text: &str) -> bool {
     let mut cursor = Cursor { text, at: 0 };
@@ -195,9 +204,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn key(&mut self, want: &str) -> Result<&'a str, ParseError> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
         let (at, rest) = (self.at, self.rest());
-        let key = &rest[..rest.find(|c| !legal(c)).unwrap_or(rest.len())];
+        let key = &rest[..rest.find(|c| !is_key_char(c)).unwrap_or(rest.len())];
         match key.len() {
             0 => self.found(at, want),
             1..=MAX_KEY_LEN => {

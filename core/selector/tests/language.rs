@@ -230,3 +230,24 @@ fn restrictions() {
         assert_eq!(got.join(" "), want, "{text}");
     }
 }
+
+/// A text that cannot be read again is not all that is kept of a selector.
+#[test]
+fn compact_keeps_what_has_no_text() {
+    let labels = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    for (what, key, value) in [
+        ("both kinds of quotes", "a", "b\"c'd"),
+        ("no label key", "a b", "c"),
+        ("an empty key", "", "c"),
+        ("a key that is too long", &"k".repeat(selector::MAX_KEY_LEN + 1), "c"),
+    ] {
+        let selector = Selector::equals(key, value).compact();
+        assert!(selector.matches(&labels(key, value)), "{what}");
+        assert!(!selector.matches(&labels(key, "other")), "{what}");
+    }
+    let mut deep = Selector::equals("a", "b");
+    for _ in 0..=selector::MAX_DEPTH {
+        deep = deep.and(&Selector::all());
+    }
+    assert!(deep.compact().matches(&labels("a", "b")));
+}

@@ -140,6 +140,16 @@ proptest! {
     }
 
     #[test]
+    fn compact_ones_say_the_same(e in expr(), l in labels()) {
+        let s = Selector::parse(&e.text(true)).unwrap();
+        let compact = s.compact();
+        prop_assert_eq!(&compact, &s);
+        prop_assert_eq!(compact.id(), s.id());
+        prop_assert_eq!(compact.matches(&l), s.matches(&l));
+        prop_assert_eq!(compact.is_all(), s.is_all());
+    }
+
+    #[test]
     fn prefixing_keys_prefixes_labels(e in expr(), l in labels()) {
         let s = Selector::parse(&e.text(true)).unwrap();
         let moved: BTreeMap<String, String> =
