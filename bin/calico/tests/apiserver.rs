@@ -174,6 +174,7 @@ fn others_than_masters_are_refused_and_it_says_why_it_does_not_start() {
     refused("https://127.0.0.1:1", &missing, &["/no/such/file"]);
     refused("ftp://x", &[], &["ftp://x"]);
     let mut usage = calico();
+    usage.env("KUBECONFIG", "/nothing/here");
     usage.args(["apiserver", "--listen", "127.0.0.1:0", "--data-dir", "x"]);
     let output = usage.output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
