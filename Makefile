@@ -11,7 +11,7 @@ help:
 	@echo 'make bench   the benchmarks'
 	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20 KILLS=300'
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
-	@echo 'make crds    manifests/crds anew, from the types'
+	@echo 'make crds    manifests anew, from the types'
 	@echo 'make kube    etcd and the control plane of Kubernetes, which tests run against: minutes, once'
 	@echo 'make e2e     pods on two real kubelets with containerd, our agent and plugin, one policy'
 	@echo 'make setup   what the others need: Debian packages, kubectl'

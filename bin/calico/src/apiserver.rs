@@ -6,18 +6,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use api::installation::{AGGREGATED, api_service};
 use apiserver::storage::Storage;
-use apiserver::{Options, Server, Surface};
+use apiserver::{Delegate, Delegation, Options, Server, Surface};
 use clap::{Args, Parser};
 use datastore::Datastore;
 use remote::{EtcdOptions, EtcdTls};
 use telemetry::LogConfig;
 
-use crate::serving::{ServerArgs, until_ended};
+use crate::aggregation::{ServiceArgs, ServiceName, manifest};
+use crate::serving::{ServerArgs, main, until_ended};
 
 /// The API of Calico's kinds (projectcalico.org/v3) for kubectl and client libraries, over an etcd in which
 /// they are kept as calicoctl and upstream keep them, or else over a Kubernetes API server with
-/// crd.projectcalico.org/v1. Who is not in the group system:masters may do nothing.
+/// crd.projectcalico.org/v1. By itself (without --delegate) it knows users but no roles: who is not in the group
+/// system:masters may do nothing. "calico apiserver manifest" prints what installs it in a cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "calico apiserver",
@@ -29,6 +32,21 @@ struct Cli {
     server: ServerArgs,
     #[command(flatten)]
     store: StoreArgs,
+    /// Stand behind the API server of Kubernetes: its front proxies, users and their rights are ours.
+    #[arg(long)]
+    delegate: bool,
+    /// Where it is [default: as --kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    authentication_kubeconfig: Option<PathBuf>,
+    /// The service under which we are found there.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME[:PORT]",
+        default_value = "calico-apiserver/calico-api"
+    )]
+    service: ServiceName,
+    #[command(flatten)]
+    shared: ServiceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -59,20 +77,10 @@ struct StoreArgs {
 
 /// Runs the command line; the first argument is the name of the program.
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            let code = if error.use_stderr() { 2 } else { 0 };
-            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::SUCCESS };
-        }
-    };
-    match serve(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            super::tell(&mut std::io::stderr(), &format!("calico apiserver: {error:#}\n"));
-            ExitCode::FAILURE
-        }
+    if args.get(1).is_some_and(|word| word == "manifest") {
+        return manifest("calico apiserver", args, AGGREGATED, api::installation::aggregation);
     }
+    main("calico apiserver", args, serve)
 }
 
 fn serve(cli: Cli) -> Result<()> {
@@ -81,10 +89,21 @@ fn serve(cli: Cli) -> Result<()> {
     let listening = cli.server.listen()?;
     options.names = listening.names;
     options.access = listening.access;
+    options.names.push(cli.service.host());
+    options.serving = cli.shared.serving();
+    options.system_namespaces.clone_from(&cli.shared.system_namespaces);
+    let kubeconfig = cli.authentication_kubeconfig.or_else(|| cli.store.kubeconfig.clone());
     until_ended(async |ended| {
+        if cli.delegate {
+            let kubernetes = cli.shared.kubernetes(kubeconfig.as_ref()).await?;
+            options.delegate = Delegation::from(kubernetes.clone() as Arc<dyn Delegate>);
+            tokio::spawn(async move { kubernetes.follow().await });
+        }
         let (storage, surface) = cli.store.open().await?;
         options.surface = surface;
         let server = Server::new(storage, options)?;
+        let object = |authority: &str| api_service(cli.service.parts(), Some(authority));
+        cli.shared.register(kubeconfig.as_ref(), server.authority(), object).await?;
         let (path, url) = listening.kubeconfig;
         let written = apiserver::write_private(&path, &server.kubeconfig(&url));
         written.with_context(|| format!("cannot write {}", path.display()))?;

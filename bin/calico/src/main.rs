@@ -1,9 +1,11 @@
 //! One binary, several programs: it runs the one it is called as (`calicoctl`, `kubectl-calico`,
 //! `calico-node`, ...), or the one that its first argument names.
 
+mod aggregation;
 mod apiserver;
 mod serving;
 mod store;
+mod webhooks;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -21,7 +23,7 @@ struct Program {
     run: fn(Vec<OsString>) -> ExitCode,
 }
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 6] = [
     Program {
         word: "ctl",
         names: &["calicoctl", "kubectl-calico"],
@@ -45,6 +47,12 @@ const PROGRAMS: [Program; 5] = [
         names: &["calico-apiserver"],
         about: "the API of Calico's kinds over etcd or Kubernetes",
         run: apiserver::run,
+    },
+    Program {
+        word: "webhooks",
+        names: &["calico-webhooks"],
+        about: "admission of Calico's kinds in a Kubernetes API server",
+        run: webhooks::run,
     },
     Program { word: "store", names: &["calico-store"], about: "the embedded API", run: store::run },
 ];

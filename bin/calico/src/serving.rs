@@ -1,12 +1,14 @@
 //! What the programs that serve an API have in common: where they listen, whom they know, how they end.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use apiserver::{Access, AuditOptions};
-use clap::Args;
+use clap::{Args, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
@@ -38,6 +40,28 @@ pub(crate) struct ServerArgs {
     /// Keep so many audit logs that were moved aside.
     #[arg(long, value_name = "N", default_value_t = 10)]
     audit_log_maxbackup: usize,
+}
+
+/// Runs a program's command line; the first argument is its name.
+pub(crate) fn main<C: Parser>(
+    program: &str,
+    args: Vec<OsString>,
+    work: impl FnOnce(C) -> Result<()>,
+) -> ExitCode {
+    let cli = match C::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::SUCCESS };
+        }
+    };
+    match work(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            super::tell(&mut std::io::stderr(), &format!("{program}: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A server that listens already.

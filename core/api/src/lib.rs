@@ -14,6 +14,7 @@
 //!
 //! Start reading at [`kinds`], then [`validate`](crate::Kind::validate).
 
+mod admission;
 mod defaults;
 mod definitions;
 mod kinds;
@@ -26,11 +27,13 @@ mod value;
 
 pub mod cluster_policy;
 pub mod convert;
+pub mod installation;
 pub mod net;
 pub mod operator;
 pub mod v3;
 pub mod yaml;
 
+pub use admission::{TIERED, admission_policies};
 pub use defaults::TIER_LABEL;
 pub use definitions::{Layout, definitions};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

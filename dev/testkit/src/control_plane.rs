@@ -36,6 +36,16 @@ pub enum Controllers {
     Scheduling,
 }
 
+/// What a control plane can do beyond the usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras {
+    /// It serves parts of its API by others (APIService) and calls webhooks: at the addresses of their EndpointSlices, since
+    /// nothing carries out the addresses of services. Client certificates of [`ControlPlane::client_certificate`] are good.
+    pub aggregation: bool,
+    /// It knows MutatingAdmissionPolicy, which this version of Kubernetes has, but not switched on.
+    pub mutating_policies: bool,
+}
+
 /// A running control plane. When it is dropped, or its process ends in whatever way, its parts are killed and its folder
 /// is removed.
 #[derive(Debug)]
@@ -69,7 +79,7 @@ impl ControlPlane {
     /// If the programs are not built or do not start; with the end of their logs.
     #[must_use]
     pub fn start(controllers: Controllers) -> Self {
-        Self::start_at(controllers, None, Ipv4Addr::LOCALHOST)
+        Self::start_at(controllers, None, Ipv4Addr::LOCALHOST, Extras::default())
     }
 
     /// Like [`Self::start`], in another network namespace, and at an address that is there.
@@ -78,13 +88,32 @@ impl ControlPlane {
     /// As there.
     #[must_use]
     pub fn start_in(netns: &Netns, address: Ipv4Addr, controllers: Controllers) -> Self {
-        Self::start_at(controllers, Some(netns), address)
+        Self::start_at(controllers, Some(netns), address, Extras::default())
     }
 
-    fn start_at(controllers: Controllers, netns: Option<&Netns>, address: Ipv4Addr) -> Self {
+    /// Like [`Self::start_in`], with more.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn start_with(
+        netns: &Netns,
+        address: Ipv4Addr,
+        controllers: Controllers,
+        extras: Extras,
+    ) -> Self {
+        Self::start_at(controllers, Some(netns), address, extras)
+    }
+
+    fn start_at(
+        controllers: Controllers,
+        netns: Option<&Netns>,
+        address: Ipv4Addr,
+        extras: Extras,
+    ) -> Self {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            let plane = Self::launch(controllers, netns.map(Netns::again), address);
+            let plane = Self::launch(controllers, netns.map(Netns::again), address, extras);
             match plane.until_ready() {
                 Ok(()) => return plane,
                 Err(error) if error.contains("address already in use") => last = error,
@@ -94,7 +123,12 @@ impl ControlPlane {
         panic!("{last}");
     }
 
-    fn launch(controllers: Controllers, netns: Option<Netns>, address: Ipv4Addr) -> Self {
+    fn launch(
+        controllers: Controllers,
+        netns: Option<Netns>,
+        address: Ipv4Addr,
+        extras: Extras,
+    ) -> Self {
         let (program, kubectl) = (kube_program("cluster"), kube_program("kubectl"));
         let inside = || (Supervisor::start("kube-"), free_ports());
         let (supervisor, [etcd, peer, api, manager, scheduler]) = within(netns.as_ref(), inside);
@@ -108,7 +142,8 @@ impl ControlPlane {
         // Its data need not survive the machine.
         flags.push("--unsafe-no-fsync".into());
         plane.part("etcd", &program, &flags);
-        let flags = apiserver_flags(&at, etcd, (address, api), controllers);
+        let mut flags = apiserver_flags(&at, etcd, (address, api), controllers);
+        flags.extend(extra_flags(&at, extras));
         plane.part("kube-apiserver", &program, &flags);
         if controllers != Controllers::Absent {
             // They give up when they find no server within ten seconds of their own start.
@@ -186,6 +221,16 @@ impl ControlPlane {
     /// A kubeconfig of the administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder().join("kubeconfig")
+    }
+
+    /// A certificate for a client of this name in these groups, and its key, in PEM.
+    ///
+    /// # Panics
+    /// If the folder of the control plane is gone.
+    pub fn client_certificate(&self, name: &str, groups: &[&str]) -> (String, String) {
+        let key = fs::read_to_string(self.folder().join("ca.key")).expect("it was written");
+        let key = KeyPair::from_pem(&key).expect("it is a key");
+        sign_client(&authority("test-ca"), &key, name, groups)
     }
 
     /// The process of a part, such as `kube-apiserver`.
@@ -285,6 +330,28 @@ fn apiserver_flags(
     flags
 }
 
+fn extra_flags(at: &str, extras: Extras) -> Vec<String> {
+    let mut flags = Vec::new();
+    if extras.aggregation {
+        flags.extend([
+            format!("--client-ca-file={at}/ca.crt"),
+            format!("--requestheader-client-ca-file={at}/proxy-ca.crt"),
+            "--requestheader-allowed-names=front-proxy".into(),
+            "--requestheader-username-headers=X-Remote-User".into(),
+            "--requestheader-group-headers=X-Remote-Group".into(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+            format!("--proxy-client-cert-file={at}/proxy.crt"),
+            format!("--proxy-client-key-file={at}/proxy.key"),
+            "--enable-aggregator-routing=true".into(),
+        ]);
+    }
+    if extras.mutating_policies {
+        flags.push("--feature-gates=MutatingAdmissionPolicy=true".into());
+        flags.push("--runtime-config=admissionregistration.k8s.io/v1beta1=true".into());
+    }
+    flags
+}
+
 fn manager_flags(at: &str, port: u16) -> Vec<String> {
     vec![
         format!("--kubeconfig={at}/kubeconfig"),
@@ -309,14 +376,43 @@ fn scheduler_flags(at: &str, port: u16) -> Vec<String> {
     ]
 }
 
-/// An authority, the server's certificate, the key of service accounts, the administrator's token and kubeconfig.
-fn write_identity(folder: &Path, server: &str, address: Ipv4Addr) {
-    let key = || KeyPair::generate().expect("keys can be made");
-    let (ca_key, server_key, accounts_key) = (key(), key(), key());
+/// The parameters of an authority, the same each time.
+fn authority(name: &str) -> CertificateParams {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    authority.distinguished_name.push(DnType::CommonName, "test-ca");
+    authority.distinguished_name.push(DnType::CommonName, name);
+    authority
+}
+
+/// A client's certificate and key.
+fn sign_client(
+    authority: &CertificateParams,
+    key: &KeyPair,
+    name: &str,
+    groups: &[&str],
+) -> (String, String) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for group in groups {
+        params.distinguished_name.push(DnType::OrganizationName, *group);
+    }
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let own = KeyPair::generate().expect("keys can be made");
+    let certificate = params.signed_by(&own, &Issuer::from_params(authority, key));
+    (certificate.expect("an authority signs").pem(), own.serialize_pem())
+}
+
+/// An authority, the server's certificate, the key of service accounts, the administrator's token and kubeconfig.
+fn write_identity(folder: &Path, server: &str, address: Ipv4Addr) {
+    let key = || KeyPair::generate().expect("keys can be made");
+    let (ca_key, server_key, accounts_key, proxy_key) = (key(), key(), key(), key());
+    let proxies = authority("test-proxy-ca");
+    let proxy_ca = proxies.self_signed(&proxy_key).expect("an authority signs itself").pem();
+    let (proxy, proxy_own) = sign_client(&proxies, &proxy_key, "front-proxy", &[]);
+    let authority = authority("test-ca");
     let ca = authority.self_signed(&ca_key).expect("an authority signs itself").pem();
     let address = address.to_string();
     let names = [address.as_str(), "localhost", "kubernetes.default.svc"].map(str::to_owned);
@@ -339,6 +435,10 @@ fn write_identity(folder: &Path, server: &str, address: Ipv4Addr) {
     );
     for (name, text) in [
         ("ca.crt", ca),
+        ("ca.key", ca_key.serialize_pem()),
+        ("proxy-ca.crt", proxy_ca),
+        ("proxy.crt", proxy),
+        ("proxy.key", proxy_own),
         ("server.crt", certificate),
         ("server.key", server_key.serialize_pem()),
         ("accounts.key", accounts_key.serialize_pem()),

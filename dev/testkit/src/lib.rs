@@ -23,7 +23,7 @@ mod supervisor;
 mod topology;
 mod wire;
 
-pub use control_plane::{ControlPlane, Controllers, kube_program};
+pub use control_plane::{ControlPlane, Controllers, Extras, kube_program};
 pub use etcd::Etcd;
 pub use kubelet::{Furniture, NodeFolder};
 pub use netns::{NamedNetns, Netns, in_netns, unique};

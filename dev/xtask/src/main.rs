@@ -16,9 +16,20 @@ fn main() -> Result<()> {
         ["schema", swagger] => {
             schema::generate(Path::new(swagger), &root.join("core/openapi/data/builtin.json"))
         }
-        ["crds"] => write_definitions(&root.join("manifests/crds")),
+        ["crds"] => {
+            write_manifests(&root.join("manifests"))?;
+            write_definitions(&root.join("manifests/crds"))
+        }
         _ => bail!(USAGE),
     }
+}
+
+fn write_manifests(folder: &Path) -> Result<()> {
+    for (file, text) in xtask::manifest_files() {
+        let path = folder.join(file);
+        fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Writes the folder anew: a kind that is gone leaves no file behind.

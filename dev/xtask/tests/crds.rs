@@ -24,3 +24,13 @@ fn the_committed_definitions_are_current() {
     stale.extend(there.into_iter().filter(|file| !wanted.contains_key(file)));
     assert!(stale.is_empty(), "run `make crds`: {stale:?}");
 }
+
+#[test]
+fn the_committed_manifests_are_current() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests");
+    let stale = |(file, text): &(PathBuf, String)| {
+        fs::read_to_string(folder.join(file)).unwrap_or_default() != *text
+    };
+    let stale: Vec<_> = xtask::manifest_files().into_iter().filter(stale).map(|f| f.0).collect();
+    assert!(stale.is_empty(), "run `make crds`: {stale:?}");
+}

@@ -15,6 +15,8 @@ const EDGE_TO_EDGE: &[(&str, &str)] = &[
     ("store", "apiserver"),
     ("remote", "apiserver"),
     ("remote", "datastore"),
+    ("delegate", "apiserver"),
+    ("delegate", "datastore"),
     ("nft", "netlink"),
     ("route", "netlink"),
     ("flows", "netlink"),

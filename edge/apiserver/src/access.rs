@@ -4,9 +4,10 @@ use hyper::{HeaderMap, Method};
 
 use crate::api::Api;
 use crate::auth::{self, User};
-use crate::rbac::{self, Target};
+use crate::rbac::Target;
 use crate::request::{Path, Query};
 use crate::status::{ApiError, Result};
+use crate::trust::Certificates;
 
 /// What is known of a request while it is dealt with; afterwards the audit log has it.
 #[derive(Debug, Default)]
@@ -22,27 +23,37 @@ pub(crate) struct Trail {
 
 impl Trail {
     /// Notes who asks, or refuses.
-    pub(crate) fn identify(
+    pub(crate) async fn identify(
         &mut self,
         api: &Api,
-        certificate: Option<&User>,
+        certificates: &Certificates,
         headers: &HeaderMap,
     ) -> Result<User> {
-        let user = auth::authenticate(api, certificate, headers)?;
-        self.acting = impersonated(api, &user, headers)?;
+        let user = auth::authenticate(api, certificates, headers).await?;
+        self.acting = impersonated(api, &user, headers).await?;
         let subject = self.acting.clone().unwrap_or_else(|| user.clone());
         self.user = Some(user);
         Ok(subject)
     }
 
     /// Refuses what the user may not do.
-    pub(crate) fn authorize(&mut self, api: &Api, user: &User, target: Target<'_>) -> Result<()> {
-        self.allowed = Some(rbac::authorize(&*api.storage, user, self.verb, target)?);
+    pub(crate) async fn authorize(
+        &mut self,
+        api: &Api,
+        user: &User,
+        target: Target<'_>,
+    ) -> Result<()> {
+        self.allowed = Some(api.rights.authorize(user, self.verb, target).await?);
         Ok(())
     }
 
     /// The same for a resource.
-    pub(crate) fn authorize_path(&mut self, api: &Api, user: &User, query: &Query) -> Result<()> {
+    pub(crate) async fn authorize_path(
+        &mut self,
+        api: &Api,
+        user: &User,
+        query: &Query,
+    ) -> Result<()> {
         let Some(path) = self.path.clone() else { return Ok(()) };
         let resource = match &path.subresource {
             Some(subresource) => format!("{}/{subresource}", path.resource),
@@ -55,7 +66,7 @@ impl Trail {
         let selected = selected.map(|s| s.trim_start_matches('=')).filter(|s| !s.contains(','));
         let name = path.name.as_deref().or(selected).unwrap_or_default();
         let target = Target::Resource { group: &path.group, resource: &resource, namespace, name };
-        self.authorize(api, user, target)
+        self.authorize(api, user, target).await
     }
 }
 
@@ -75,7 +86,7 @@ pub(crate) fn verb(method: &Method, path: &Path, query: &Query) -> Result<&'stat
 }
 
 /// The user in whose name `user` asks, if the headers say so and he may.
-fn impersonated(api: &Api, user: &User, headers: &HeaderMap) -> Result<Option<User>> {
+async fn impersonated(api: &Api, user: &User, headers: &HeaderMap) -> Result<Option<User>> {
     let texts = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
         values.map(str::to_owned).collect()
@@ -87,16 +98,16 @@ fn impersonated(api: &Api, user: &User, headers: &HeaderMap) -> Result<Option<Us
         }
         return Err(ApiError::bad_request("requested groups without impersonating a user"));
     };
-    let may = |resource: &str, namespace: Option<&str>, name: &str| {
-        let target = Target::Resource { group: "", resource, namespace, name };
-        rbac::authorize(&*api.storage, user, "impersonate", target).map(drop)
-    };
     let account = name.strip_prefix("system:serviceaccount:").and_then(|a| a.split_once(':'));
-    match account {
-        Some((namespace, account)) => may("serviceaccounts", Some(namespace), account)?,
-        None => may("users", None, name)?,
+    let first = match account {
+        Some((namespace, account)) => ("serviceaccounts", Some(namespace), account),
+        None => ("users", None, name.as_str()),
+    };
+    let rest = groups.iter().map(|group| ("groups", None, group.as_str()));
+    for (resource, namespace, name) in std::iter::once(first).chain(rest) {
+        let target = Target::Resource { group: "", resource, namespace, name };
+        api.rights.authorize(user, "impersonate", target).await?;
     }
-    groups.iter().try_for_each(|group| may("groups", None, group))?;
     let groups: Vec<_> = groups.iter().map(String::as_str).collect();
     Ok(Some(User::named(name, &groups)))
 }

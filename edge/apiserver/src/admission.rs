@@ -130,15 +130,20 @@ fn namespace_open(api: &Api, home: &Resource, namespace: &str) -> Result<()> {
     if !gone || home.plural == "events" {
         return Ok(());
     }
-    let what = qualified(&home.plural, &home.group);
+    Err(terminating(home, namespace))
+}
+
+/// 403: the namespace is going away.
+pub(crate) fn terminating(resource: &Resource, namespace: &str) -> ApiError {
+    let what = qualified(&resource.plural, &resource.group);
     let why = format!(
         "unable to create new content in namespace {namespace} because it is being terminated"
     );
-    Err(ApiError::forbidden(format!("{what} is forbidden: {why}")).with_details(json!({
-        "kind": home.plural,
+    ApiError::forbidden(format!("{what} is forbidden: {why}")).with_details(json!({
+        "kind": resource.plural,
         "causes": [{"reason": "NamespaceTerminating",
             "message": format!("namespace {namespace} is being terminated"), "field": "metadata.namespace"}],
-    })))
+    }))
 }
 
 fn label_namespace(object: &mut Value) {

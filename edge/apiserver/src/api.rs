@@ -9,6 +9,7 @@ use crate::audit::Log;
 use crate::auth::Tokens;
 use crate::limits::Gate;
 use crate::registry::{Fixed, Registry, Resource};
+use crate::rights::{Delegate, Rights};
 use crate::status::{ApiError, Result};
 use crate::storage::{Expect, Object, Storage, StorageError, Write};
 
@@ -18,6 +19,7 @@ pub(crate) struct Api {
     pub(crate) options: Options,
     pub(crate) gate: Arc<Gate>,
     pub(crate) tokens: Tokens,
+    pub(crate) rights: Rights,
     pub(crate) audit: Option<Arc<Log>>,
     /// Held while an address is chosen and written.
     pub(crate) turn: tokio::sync::Mutex<()>,
@@ -36,16 +38,26 @@ impl Api {
         let registry = RwLock::new(Arc::new(Registry::build(&fixed, &definitions(&*storage))));
         let gate = Arc::new(Gate::new(options.limits.clone()));
         let audit = audit.map(Arc::new);
+        let rights = match options.delegate.0.clone() {
+            Some(delegate) => Rights::Delegated(delegate),
+            None => Rights::Roles(storage.clone()),
+        };
         Self {
             storage,
             options,
             gate,
             tokens,
+            rights,
             audit,
             turn: tokio::sync::Mutex::new(()),
             fixed,
             registry,
         }
+    }
+
+    /// Who else knows users and rights, if somebody does.
+    pub(crate) fn delegate(&self) -> Option<&Arc<dyn Delegate>> {
+        self.options.delegate.0.as_ref()
     }
 
     pub(crate) fn registry(&self) -> Arc<Registry> {

@@ -1,7 +1,7 @@
 //! Who asks: by the administrator's bearer token, a service account's signed one, one of the token file,
-//! or a client certificate.
+//! a client certificate, or a front proxy's word for him; else by whoever knows the tokens of the cluster.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use base64::Engine;
@@ -11,28 +11,48 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::Api;
+use crate::rights::Unanswered;
 use crate::status::{ApiError, Result};
 use crate::storage::Storage;
 use crate::tls::IdentityError;
+use crate::trust::Certificates;
 
 /// The group that may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
 const ACCOUNT: &str = "system:serviceaccount:";
+/// The longest bearer token that is looked at.
+const TOKEN: usize = 16 << 10;
 
 /// The user behind a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) uid: String,
-    pub(crate) groups: Vec<String>,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct User {
+    /// Such as `eve` or `system:serviceaccount:shop:robot`.
+    pub name: String,
+    /// Empty if there is none.
+    pub uid: String,
+    /// Groups he is in.
+    pub groups: Vec<String>,
+    /// What else whoever authenticated him has to say.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     /// A user who has shown who he is.
     pub(crate) fn new(name: &str, groups: &[&str]) -> Self {
         let groups = groups.iter().copied().chain([AUTHENTICATED]).map(str::to_owned).collect();
-        Self { name: name.to_owned(), uid: String::new(), groups }
+        Self { name: name.to_owned(), groups, ..Self::default() }
+    }
+
+    /// As one who has shown who he is, unless it was said that he has not.
+    pub(crate) fn known(mut self) -> Self {
+        let told = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
+        if self.name != ANONYMOUS && !self.groups.iter().any(told) {
+            self.groups.push(AUTHENTICATED.to_owned());
+        }
+        self
     }
 
     /// The user that the token in the kubeconfig stands for.
@@ -63,6 +83,9 @@ impl User {
         let mut user = json!({"username": self.name, "groups": self.groups});
         if !self.uid.is_empty() {
             user["uid"] = self.uid.as_str().into();
+        }
+        if !self.extra.is_empty() {
+            user["extra"] = json!(self.extra);
         }
         user
     }
@@ -109,20 +132,38 @@ fn token_line(line: &str) -> Option<(&str, User)> {
 }
 
 /// The user behind a request, that of the connection's certificate if it has one.
-pub(crate) fn authenticate(
+pub(crate) async fn authenticate(
     api: &Api,
-    certificate: Option<&User>,
+    certificates: &Certificates,
     headers: &HeaderMap,
 ) -> Result<User> {
-    if let Some(user) = certificate {
-        return Ok(user.clone());
+    let trust = api.delegate().and_then(|delegate| delegate.trust());
+    if let Some(user) = certificates.user(trust.as_ref(), headers) {
+        return Ok(user);
     }
     let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let given = header.and_then(|text| {
         let (scheme, given) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
     });
-    given.and_then(|token| by_token(api, token)).ok_or_else(ApiError::unauthorized)
+    let Some(token) = given.filter(|token| !token.is_empty() && token.len() <= TOKEN) else {
+        return Err(not_known(api, certificates, trust.is_some()));
+    };
+    match (by_token(api, token), api.delegate()) {
+        (Some(user), _) => Ok(user),
+        (None, Some(delegate)) => delegate.user(token).await?.ok_or_else(ApiError::unauthorized),
+        (None, None) => Err(ApiError::unauthorized()),
+    }
+}
+
+/// 401, or 503 as long as it is not known whose certificates are good.
+fn not_known(api: &Api, certificates: &Certificates, trusting: bool) -> ApiError {
+    if api.delegate().is_some() && !trusting && certificates.any() {
+        let why = "whose client certificates are good is not known yet: the ConfigMap \
+                   kube-system/extension-apiserver-authentication could not be read";
+        return Unanswered(why.to_owned()).into();
+    }
+    ApiError::unauthorized()
 }
 
 /// The user that a token stands for.

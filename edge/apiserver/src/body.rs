@@ -16,8 +16,8 @@ pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 const DEPTH: usize = 100;
 
 /// 413: the request, or the object it would make.
-pub(crate) fn too_large() -> ApiError {
-    let message = format!("Request entity too large: limit is {LIMIT}");
+pub(crate) fn too_large(limit: usize) -> ApiError {
+    let message = format!("Request entity too large: limit is {limit}");
     ApiError::new(413, "RequestEntityTooLarge", message)
 }
 
@@ -40,7 +40,7 @@ fn measure(value: &Value, depth: usize, size: &mut usize) -> Result<()> {
         _ => 6,
     };
     if *size > LIMIT {
-        return Err(too_large());
+        return Err(too_large(LIMIT));
     }
     match value {
         Value::Array(items) => items.iter().try_for_each(|item| measure(item, depth + 1, size)),

@@ -123,6 +123,8 @@ pub(crate) enum Overdue {
 #[derive(Debug)]
 pub(crate) struct Tracker {
     known: AtomicBool,
+    /// Requests of many clients come over it.
+    shared: AtomicBool,
     /// Told when the connection is to be closed.
     pub(crate) closed: Notify,
     work: Mutex<Work>,
@@ -139,7 +141,12 @@ struct Work {
 impl Tracker {
     fn new() -> Self {
         let work = Work { begun: false, requests: 0, since: Instant::now(), answers: Vec::new() };
-        Self { known: AtomicBool::new(false), closed: Notify::new(), work: Mutex::new(work) }
+        Self {
+            known: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
+            closed: Notify::new(),
+            work: Mutex::new(work),
+        }
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -149,6 +156,12 @@ impl Tracker {
     /// Notes that the client has shown who it is.
     pub(crate) fn authenticated(&self) {
         self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a front proxy is at the other end: one client that does not take his answer must not end
+    /// what the others wait for. What he leaves unread is bounded, and the proxy answers pings.
+    pub(crate) fn shared(&self) {
+        self.shared.store(true, Ordering::Relaxed);
     }
 
     /// Notes a request, until what this returns is dropped.
@@ -173,6 +186,9 @@ impl Tracker {
                 return Some(Overdue::Stalled);
             }
             return (since >= limits.idle).then_some(Overdue::Idle);
+        }
+        if self.shared.load(Ordering::Relaxed) {
+            return None;
         }
         let mut stalled = false;
         work.answers.retain(|answer| {
@@ -319,6 +335,13 @@ mod tests {
         let request = tracker.request();
         limits.idle = Duration::ZERO;
         assert_eq!(tracker.overdue(&limits), None, "it has work");
+        let pace = Arc::new(Pace::default());
+        pace.set(Some(Instant::now()));
+        tracker.work().answers.push(Arc::downgrade(&pace));
+        limits.stall = Duration::ZERO;
+        assert_eq!(tracker.overdue(&limits), Some(Overdue::Stalled));
+        tracker.shared();
+        assert_eq!(tracker.overdue(&limits), None, "others share it");
         drop(request);
         assert_eq!(tracker.overdue(&limits), Some(Overdue::Idle));
     }

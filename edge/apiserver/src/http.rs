@@ -15,12 +15,11 @@ use serde_json::{Value, json};
 use crate::access::{self, Trail};
 use crate::api::Api;
 use crate::audit;
-use crate::auth::User;
 use crate::body;
 use crate::connections::{self, Tracker};
 use crate::discovery;
 use crate::document;
-use crate::limits::{Class, Permit, Upload};
+use crate::limits::{Class, Gate, Permit, Upload};
 use crate::negotiate::{self, Form, metadata_only};
 use crate::proto;
 use crate::rbac::Target;
@@ -29,6 +28,7 @@ use crate::reviews::Review;
 use crate::status::{ApiError, Result};
 use crate::storage::Object;
 use crate::table;
+use crate::trust::Certificates;
 use crate::verbs::read::Page;
 use crate::verbs::{self, Answer, Outcome, show};
 use crate::view::View;
@@ -54,8 +54,8 @@ impl<B> Incoming for B where
 pub(crate) struct Peer {
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) address: IpAddr,
-    /// The user whom the client certificate names.
-    pub(crate) certificate: Option<User>,
+    /// What the client has shown of itself.
+    pub(crate) certificates: Certificates,
 }
 
 /// Answers a request, always.
@@ -96,7 +96,7 @@ pub(crate) fn refusal(error: &ApiError) -> Response<Body> {
     response
 }
 
-fn json(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
+pub(crate) fn json(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(Full::new(bytes).boxed_unsync());
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -121,17 +121,17 @@ async fn handle<B: Incoming>(
 ) -> Result<Response<Body>> {
     let segments = request.uri().path().split('/').filter(|part| !part.is_empty());
     let parts = segments.map(|part| decode(part, false)).collect::<Result<Vec<_>>>()?;
-    if let Some(response) = open_to_all(&parts) {
+    if let Some(response) = open_to_all(api, &parts) {
         return Ok(response);
     }
-    let user = trail.identify(api, peer.certificate.as_ref(), request.headers())?;
+    let user = trail.identify(api, &peer.certificates, request.headers()).await?;
     peer.tracker.authenticated();
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
     if request.method() == Method::GET
         && let Some(response) = about(api, &names, request.headers())?
     {
         trail.verb = "get";
-        trail.authorize(api, &user, Target::Path(request.uri().path()))?;
+        trail.authorize(api, &user, Target::Path(request.uri().path())).await?;
         return Ok(response);
     }
     let path = Path::parse(&parts).ok_or_else(ApiError::no_such_resource)?;
@@ -141,10 +141,12 @@ async fn handle<B: Incoming>(
     }
     trail.verb = access::verb(request.method(), &path, &query)?;
     trail.path = Some(path.clone());
-    trail.authorize_path(api, &user, &query)?;
+    trail.authorize_path(api, &user, &query).await?;
     let (head, incoming) = request.into_parts();
-    if let Some(review) = Review::at(&path, &head.method) {
-        let (bytes, _upload) = collect(api, incoming).await?;
+    // Whoever knows users and rights answers questions about them, too.
+    let review = Review::at(&path, &head.method).filter(|_| api.delegate().is_none());
+    if let Some(review) = review {
+        let (bytes, _upload) = collect(&api.gate, incoming, body::LIMIT).await?;
         *permit = Some(api.gate.enter(Class::Read, &user.name)?);
         let media = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let asked = match media {
@@ -158,7 +160,7 @@ async fn handle<B: Incoming>(
         .registry()
         .find(&path.group, &path.version, &path.resource)
         .ok_or_else(|| instead(&path))?;
-    let (body, _upload) = collect(api, incoming).await?;
+    let (body, _upload) = collect(&api.gate, incoming, body::LIMIT).await?;
     let class = match trail.verb {
         "watch" => Class::Watch,
         "get" | "list" => Class::Read,
@@ -167,6 +169,8 @@ async fn handle<B: Incoming>(
     *permit = Some(api.gate.enter(class, &user.name)?);
     let call = Call {
         method: head.method,
+        verb: trail.verb,
+        tiers: None,
         user: Arc::new(user),
         resource,
         namespace: path.namespace,
@@ -182,9 +186,13 @@ async fn handle<B: Incoming>(
 }
 
 /// Reads a body, as far as size, time and the other bodies in memory allow.
-async fn collect(api: &Api, mut incoming: impl Incoming) -> Result<(Bytes, Upload)> {
-    let limits = &api.gate.limits;
-    match tokio::time::timeout(limits.body, read_body(api, &mut incoming)).await {
+pub(crate) async fn collect(
+    gate: &Arc<Gate>,
+    mut incoming: impl Incoming,
+    limit: usize,
+) -> Result<(Bytes, Upload)> {
+    let limits = &gate.limits;
+    match tokio::time::timeout(limits.body, read_body(gate, &mut incoming, limit)).await {
         Ok(Err(error)) if error.code != 400 => {
             drop(tokio::time::timeout(limits.body, discard(incoming)).await);
             Err(error)
@@ -198,16 +206,20 @@ async fn collect(api: &Api, mut incoming: impl Incoming) -> Result<(Bytes, Uploa
     }
 }
 
-async fn read_body(api: &Api, incoming: &mut impl Incoming) -> Result<(Bytes, Upload)> {
-    let mut upload = api.gate.upload();
+async fn read_body(
+    gate: &Arc<Gate>,
+    incoming: &mut impl Incoming,
+    limit: usize,
+) -> Result<(Bytes, Upload)> {
+    let mut upload = gate.upload();
     let mut bytes = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| {
             ApiError::bad_request(format!("the body could not be read: {error}"))
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > body::LIMIT {
-            return Err(body::too_large());
+        if bytes.len() + data.len() > limit {
+            return Err(body::too_large(limit));
         }
         upload.take(data.len())?;
         bytes.extend_from_slice(&data);
@@ -228,13 +240,20 @@ async fn discard(mut incoming: impl Incoming) {
     }
 }
 
+/// What a healthy server answers.
+pub(crate) fn ok() -> Response<Body> {
+    json(200, "text/plain; charset=utf-8", Bytes::from_static(b"ok"))
+}
+
 /// Health and version, for which no token is needed.
-fn open_to_all(parts: &[String]) -> Option<Response<Body>> {
+fn open_to_all(api: &Api, parts: &[String]) -> Option<Response<Body>> {
     let first = parts.first()?.as_str();
     match first {
-        "healthz" | "livez" | "readyz" => {
-            Some(json(200, "text/plain; charset=utf-8", Bytes::from_static(b"ok")))
+        "readyz" if api.delegate().is_some_and(|delegate| delegate.trust().is_none()) => {
+            let why = "not ready: whose client certificates are good is not known yet\n";
+            Some(json(503, "text/plain; charset=utf-8", Bytes::from_static(why.as_bytes())))
         }
+        "healthz" | "livez" | "readyz" => Some(ok()),
         "version" if parts.len() == 1 => Some(plain(&json!({
             "major": "1", "minor": "35", "gitVersion": "v1.35.0+calico", "gitCommit": "",
             "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",

@@ -15,6 +15,7 @@ use crate::auth::{Tokens, User};
 use crate::connections::{Admitted, Connections};
 use crate::http::{self, Peer};
 use crate::storage::Storage;
+use crate::trust::Certificates;
 use crate::{Options, Surface};
 
 /// Answers requests of its own process, in the name of the administrator. Cheap to clone.
@@ -42,7 +43,7 @@ impl Local {
         let peer = Peer {
             tracker: admitted.tracker.clone(),
             address,
-            certificate: Some(User::administrator()),
+            certificates: Certificates::verified(Some(User::administrator())),
         };
         let api = Arc::new(Api::new(storage, options, Tokens::default(), None));
         Self { api, peer: Arc::new(peer), _admitted: Arc::new(admitted) }

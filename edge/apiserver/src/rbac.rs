@@ -15,12 +15,16 @@ const GRANTS: usize = 2_000;
 
 /// What a user wants to act on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target<'a> {
+pub enum Target<'a> {
+    /// A resource, or one object of it.
     Resource {
+        /// Empty for the core group.
         group: &'a str,
         /// `pods`, or `pods/status`.
         resource: &'a str,
+        /// None for all, and for what is in none.
         namespace: Option<&'a str>,
+        /// Empty for all.
         name: &'a str,
     },
     /// An address that is no resource.
@@ -115,16 +119,6 @@ pub(crate) fn allowed(
         covered
     });
     why
-}
-
-/// Refuses what the user may not do.
-pub(crate) fn authorize(
-    storage: &dyn Storage,
-    user: &User,
-    verb: &str,
-    target: Target<'_>,
-) -> Result<String> {
-    allowed(storage, user, verb, target).ok_or_else(|| target.forbidden(user, verb))
 }
 
 /// Every rule that speaks for `user`, for selfsubjectrulesreviews.
@@ -355,6 +349,7 @@ pub(crate) fn standard() -> Vec<Value> {
         "stagednetworkpolicies",
         "stagedkubernetesnetworkpolicies",
     ];
+    let in_tiers = ["tier.networkpolicies", "tier.stagednetworkpolicies"];
     let ours = |verbs: &[&str]| {
         vec![
             on(&[""], &core, verbs),
@@ -367,10 +362,15 @@ pub(crate) fn standard() -> Vec<Value> {
         rules.push(on(&[""], &["events", "namespaces", "namespaces/status"], &read));
         rules.push(on(&["discovery.k8s.io"], &["endpointslices"], &read));
         rules.push(on(&["projectcalico.org"], &["workloadendpoints", "tiers"], &read));
+        rules.push(on(&["projectcalico.org"], &in_tiers, &read));
         rules
     };
     let mut edit = view();
     edit.extend(ours(&everything));
+    // Other tiers are for those who say what others may do.
+    let mut own_tier = on(&["projectcalico.org"], &in_tiers, &everything);
+    own_tier["resourceNames"] = json!(["default.*"]);
+    edit.push(own_tier);
     edit.push(on(&[""], &["secrets"], &everything));
     edit.push(on(&[""], &["pods/eviction", "serviceaccounts/token"], &["create"]));
     let mut admin = edit.clone();
@@ -397,7 +397,13 @@ pub(crate) fn standard() -> Vec<Value> {
             json!([{"verbs": ["get"], "nonResourceURLs": ["/", "/api", "/api/*",
             "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]}]),
         ),
+        role(
+            "calico-default-tier",
+            json!([{"apiGroups": ["projectcalico.org"], "resources": ["tiers"],
+                "resourceNames": ["default"], "verbs": ["get"]}]),
+        ),
         binding("cluster-admin", &[crate::auth::MASTERS]),
+        binding("calico-default-tier", &["system:authenticated"]),
         binding("system:basic-user", &["system:authenticated"]),
         binding("system:discovery", &["system:authenticated"]),
     ]

@@ -11,6 +11,7 @@ use crate::body::{self, Encoding, Parsed};
 use crate::proto;
 use crate::registry::Resource;
 use crate::status::{ApiError, Result};
+use crate::tier_rights::Tiers;
 
 /// The query part of an address.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +96,10 @@ fn bad_address(text: &str) -> ApiError {
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
+    /// As roles name it.
+    pub(crate) verb: &'static str,
+    /// Where it is confined to some tiers.
+    pub(crate) tiers: Option<Arc<Tiers>>,
     pub(crate) user: Arc<User>,
     pub(crate) resource: Arc<Resource>,
     pub(crate) namespace: Option<String>,

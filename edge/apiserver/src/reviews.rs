@@ -74,7 +74,7 @@ fn access(api: &Api, spec: &Value) -> Result<Value> {
     }
     // Only what was asked about: who is asked for need not have shown who he is.
     let groups = groups.into_iter().map(str::to_owned).collect();
-    let user = User { name: name.to_owned(), uid: String::new(), groups };
+    let user = User { name: name.to_owned(), groups, ..User::default() };
     decide(api, &user, spec)
 }
 

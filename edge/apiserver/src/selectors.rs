@@ -59,6 +59,18 @@ impl Filter {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// The tiers whose policies are asked for, by field or by label; `None` if it is not said.
+    pub(crate) fn tiers(&self) -> Option<BTreeSet<String>> {
+        let field = |rule: &&FieldRule| rule.equal && rule.path == "spec.tier";
+        if let Some(rule) = self.fields.iter().find(field) {
+            return Some(BTreeSet::from([rule.value.clone()]));
+        }
+        self.labels.iter().find_map(|rule| match rule {
+            LabelRule::In(key, values) if key == api::TIER_LABEL => Some(values.clone()),
+            _ => None,
+        })
+    }
+
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.labels.iter().all(|rule| rule.matches(labels))

@@ -17,14 +17,18 @@ use tokio_rustls::TlsAcceptor;
 use crate::api::Api;
 use crate::audit::{AuditOptions, Log};
 use crate::auth::Tokens;
-use crate::connections::{Admitted, Connections, Overdue};
+use crate::certificate::ServingFiles;
+use crate::connections::{Admitted, Answer, Connections, Overdue};
 use crate::controllers;
+use crate::hooks::Hooks;
 use crate::http::{self, Peer};
-use crate::limits::Limits;
+use crate::limits::{Gate, Limits};
+use crate::rights::Delegation;
 use crate::services::Range;
 use crate::storage::Storage;
 use crate::subject;
-use crate::tls::{Identity, IdentityError, standard_names};
+use crate::tls::{AnyClient, Identity, IdentityError, standard_names};
+use crate::trust::{Certificates, Verifier};
 
 /// How long a connection that is told to end may take for it.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -60,6 +64,13 @@ pub struct Options {
     pub access: Access,
     /// Which kinds are served.
     pub surface: Surface,
+    /// The certificate to serve with; else one is made that our own authority signs.
+    pub serving: Option<ServingFiles>,
+    /// Who is asked about users and rights that are not known here.
+    pub delegate: Delegation,
+    /// Where the service accounts of Calico's own programs are, if there is somebody to ask: nobody else
+    /// writes ClusterInformation then.
+    pub system_namespaces: Vec<String>,
     /// Whether it is noted in `metadata.managedFields` who wrote what: server-side apply needs it.
     pub(crate) ownership: bool,
     /// Filled in by [`Server::new`] from the identity.
@@ -77,6 +88,9 @@ impl Options {
             limits: Limits::default(),
             access: Access::default(),
             surface: Surface::default(),
+            serving: None,
+            delegate: Delegation::default(),
+            system_namespaces: vec!["calico-system".into(), "kube-system".into()],
             ownership: true,
             token: String::new(),
         }
@@ -98,7 +112,32 @@ pub struct Access {
 pub struct Server {
     api: Arc<Api>,
     identity: Identity,
-    tls: TlsAcceptor,
+    tls: Arc<Tls>,
+}
+
+/// How connections are taken up.
+pub(crate) struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+    /// Holds client certificates against our own authorities, if the handshake lets any pass.
+    pub(crate) own: Option<Verifier>,
+}
+
+impl Tls {
+    fn new(identity: &Identity, options: &Options) -> Result<Self, IdentityError> {
+        let service = options.service_ranges.first().map(|range| range.first());
+        let names = standard_names(&options.names, service);
+        let others = options.access.client_authorities.as_deref();
+        let own = match options.delegate.0 {
+            Some(_) => Some(identity.own_clients(others)?),
+            None => None,
+        };
+        let clients = match own {
+            Some(_) => Arc::new(AnyClient::new()),
+            None => identity.known_clients(others)?,
+        };
+        let acceptor = identity.acceptor(&names, options.serving.clone(), clients)?;
+        Ok(Self { acceptor, own })
+    }
 }
 
 impl Server {
@@ -106,9 +145,7 @@ impl Server {
     pub fn new(storage: Arc<dyn Storage>, mut options: Options) -> Result<Self, IdentityError> {
         let identity = Identity::open(&options.identity_dir)?;
         identity.token().clone_into(&mut options.token);
-        let service = options.service_ranges.first().map(|range| range.first());
-        let authorities = options.access.client_authorities.as_deref();
-        let tls = identity.acceptor(&standard_names(&options.names, service), authorities)?;
+        let tls = Arc::new(Tls::new(&identity, &options)?);
         let tokens = options.access.tokens.as_deref().map(Tokens::read).transpose()?;
         let log = |options: AuditOptions| {
             let path = options.path.clone();
@@ -117,6 +154,11 @@ impl Server {
         let audit = options.access.audit.clone().map(log).transpose()?;
         let api = Api::new(storage, options, tokens.unwrap_or_default(), audit);
         Ok(Self { api: Arc::new(api), identity, tls })
+    }
+
+    /// Our own certificate authority, in PEM. It signed the serving certificate, unless that comes from files.
+    pub fn authority(&self) -> &str {
+        self.identity.ca_pem()
     }
 
     /// A kubeconfig with which `kubectl` reaches this server at `server_url` as administrator.
@@ -130,33 +172,75 @@ impl Server {
         listeners: Vec<TcpListener>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let (stop, stopped) = watch::channel(false);
-        let surface = self.api.options.surface;
-        if surface == Surface::Cluster {
-            controllers::prepare(&self.api).await.map_err(io::Error::other)?;
-        }
         let mut tasks = tokio::task::JoinSet::new();
-        let table = Arc::new(Connections::new(&self.api.gate.limits));
-        for listener in listeners {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let (table, stopped) = (table.clone(), stopped.clone());
-            tasks.spawn(accept(listener, self.tls.clone(), self.api.clone(), table, stopped));
-        }
-        if surface == Surface::Cluster {
+        if self.api.options.surface == Surface::Cluster {
+            controllers::prepare(&self.api).await.map_err(io::Error::other)?;
             tasks.spawn(controllers::run(self.api.clone()));
         }
-        shutdown.await;
-        stop.send_replace(true);
-        tasks.shutdown().await;
-        Ok(())
+        serve(Service::Api(self.api), self.tls, listeners, tasks, shutdown).await
     }
+}
+
+/// What answers the requests of a connection.
+#[derive(Clone)]
+pub(crate) enum Service {
+    Api(Arc<Api>),
+    Hooks(Arc<Hooks>),
+}
+
+impl Service {
+    fn gate(&self) -> &Arc<Gate> {
+        match self {
+            Self::Api(api) => &api.gate,
+            Self::Hooks(hooks) => &hooks.gate,
+        }
+    }
+
+    /// Whether a front proxy has shown these certificates.
+    fn shared(&self, certificates: &Certificates) -> bool {
+        let Self::Api(api) = self else { return false };
+        let trust = api.delegate().and_then(|delegate| delegate.trust());
+        trust.is_some_and(|trust| certificates.proxy(&trust))
+    }
+
+    async fn answer<B: http::Incoming>(
+        &self,
+        peer: &Peer,
+        request: hyper::Request<B>,
+    ) -> hyper::Response<Answer> {
+        match self {
+            Self::Api(api) => http::answer(api.clone(), peer, request).await,
+            Self::Hooks(hooks) => hooks.answer(peer, request).await,
+        }
+    }
+}
+
+/// Serves the listeners, beside `tasks`, until `shutdown` is ready.
+pub(crate) async fn serve(
+    service: Service,
+    tls: Arc<Tls>,
+    listeners: Vec<TcpListener>,
+    mut tasks: tokio::task::JoinSet<()>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let table = Arc::new(Connections::new(&service.gate().limits));
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (table, stopped) = (table.clone(), stopped.clone());
+        tasks.spawn(accept(listener, tls.clone(), service.clone(), table, stopped));
+    }
+    shutdown.await;
+    stop.send_replace(true);
+    tasks.shutdown().await;
+    Ok(())
 }
 
 async fn accept(
     listener: tokio::net::TcpListener,
-    tls: TlsAcceptor,
-    api: Arc<Api>,
+    tls: Arc<Tls>,
+    service: Service,
     table: Arc<Connections>,
     stopped: watch::Receiver<bool>,
 ) {
@@ -169,9 +253,8 @@ async fn accept(
                 };
                 // Small answers should not wait for more.
                 drop(stream.set_nodelay(true));
-                let work =
-                    connection(stream, peer, tls.clone(), api.clone(), admitted, stopped.clone());
-                tokio::spawn(work);
+                let (tls, service) = (tls.clone(), service.clone());
+                tokio::spawn(connection(stream, peer, tls, service, admitted, stopped.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -184,13 +267,13 @@ async fn accept(
 async fn connection(
     stream: tokio::net::TcpStream,
     peer: SocketAddr,
-    tls: TlsAcceptor,
-    api: Arc<Api>,
+    tls: Arc<Tls>,
+    service: Service,
     admitted: Admitted,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let (tracker, gate) = (&admitted.tracker, api.gate.clone());
-    let handshake = tokio::time::timeout(gate.limits.handshake, tls.accept(stream));
+    let (tracker, gate) = (&admitted.tracker, service.gate().clone());
+    let handshake = tokio::time::timeout(gate.limits.handshake, tls.acceptor.accept(stream));
     let stream = tokio::select! {
         shaken = handshake => match shaken {
             Ok(Ok(stream)) => stream,
@@ -199,15 +282,21 @@ async fn connection(
         },
         () = tracker.closed.notified() => return,
     };
-    let certificates = stream.get_ref().1.peer_certificates();
-    let certificate = certificates.and_then(|chain| subject::user(chain.first()?));
-    let peer = Arc::new(Peer { tracker: tracker.clone(), address: peer.ip(), certificate });
-    let service = service_fn(|request| {
-        let (api, peer) = (api.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(http::answer(api, &peer, request).await) }
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificates = match &tls.own {
+        Some(own) => Certificates::shown(chain, own),
+        None => Certificates::verified(chain.first().and_then(|first| subject::user(first))),
+    };
+    if service.shared(&certificates) {
+        tracker.shared();
+    }
+    let peer = Arc::new(Peer { tracker: tracker.clone(), address: peer.ip(), certificates });
+    let answer = service_fn(|request| {
+        let (service, peer) = (service.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(service.answer(&peer, request).await) }
     });
     let builder = protocol(&gate.limits);
-    let mut serve = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut serve = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
     let served = tokio::select! {
         served = serve.as_mut() => served,
         overdue = tracker.watch(&gate.limits) => {

@@ -5,14 +5,6 @@ use crate::registry::Resource;
 use crate::status::{ApiError, Result};
 use crate::storage::Wanted;
 
-/// The kinds whose objects lie in tiers.
-const TIERED: [&str; 4] = [
-    "networkpolicies",
-    "globalnetworkpolicies",
-    "stagednetworkpolicies",
-    "stagedglobalnetworkpolicies",
-];
-
 /// Refuses to delete a tier that is built in or not empty; other objects may go. Takes time in proportion to
 /// the number of policies.
 pub(crate) async fn removable(api: &Api, resource: &Resource, name: &str) -> Result<()> {
@@ -25,7 +17,7 @@ pub(crate) async fn removable(api: &Api, resource: &Resource, name: &str) -> Res
     if api::BUILT_IN_TIERS.contains(&name) {
         return refuse("this tier is always there and cannot be deleted");
     }
-    for plural in TIERED {
+    for plural in api::TIERED {
         let prefix = format!("projectcalico.org/{plural}/");
         api.storage.settle(&prefix, Wanted::Latest).await?;
         let listing = api.storage.list(&prefix, None)?;

@@ -16,10 +16,19 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::RootCertStore;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::{Files, ServingFiles};
+use crate::trust::{self, Verifier};
 
 /// Why the identity could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +45,14 @@ pub enum IdentityError {
     /// A file does not hold what it should.
     #[error("{path} is damaged: {detail}; remove the folder it is in to get a new identity")]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A file of the serving certificate does not hold what it should.
+    #[error("{path} cannot be used to serve TLS: {detail}")]
+    Serving {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -107,13 +124,35 @@ impl Identity {
         self.kubeconfig_of(server_url, "calico-admin", &format!("token: {}", self.token))
     }
 
-    /// TLS for `names` (DNS names and addresses), with a certificate signed by our authority.
-    /// Client certificates are accepted if that authority, or one of the file `others`, signed them.
+    /// TLS with the certificate of `serving`, or with one for `names` (DNS names and addresses) signed by
+    /// our authority.
     pub(crate) fn acceptor(
         &self,
         names: &[String],
-        others: Option<&Path>,
+        serving: Option<ServingFiles>,
+        clients: Arc<dyn ClientCertVerifier>,
     ) -> Result<TlsAcceptor, IdentityError> {
+        let provider = provider();
+        let certificate: Arc<dyn ResolvesServerCert> = match serving {
+            Some(files) => Arc::new(Files::open(files, provider.clone())?),
+            None => Arc::new(SingleCertAndKey::from(self.own_certificate(names)?)),
+        };
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(certificate);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    fn own_certificate(&self, names: &[String]) -> Result<CertifiedKey, IdentityError> {
+        let (certificate, key) = self.serving(names)?;
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok(CertifiedKey::from_der(chain, key, &provider())?)
+    }
+
+    fn serving(&self, names: &[String]) -> Result<(rcgen::Certificate, KeyPair), IdentityError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.to_vec())?;
         params.distinguished_name.push(DnType::CommonName, "calico-apiserver");
@@ -122,20 +161,95 @@ impl Identity {
         params.use_authority_key_identifier_extension = true;
         let parent = authority();
         let certificate = params.signed_by(&key, &Issuer::from_params(&parent, &self.key))?;
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok((certificate, key))
+    }
+
+    /// Client certificates are accepted in the handshake if our authority, or one of the file `others`,
+    /// signed them; others end it.
+    pub(crate) fn known_clients(
+        &self,
+        others: Option<&Path>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, IdentityError> {
         let roots = Arc::new(self.client_roots(others)?);
-        let clients = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .allow_unauthenticated()
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(verifier)
+    }
+
+    /// What client certificates of our own are held against after a handshake that lets any pass.
+    pub(crate) fn own_clients(&self, others: Option<&Path>) -> Result<Verifier, IdentityError> {
+        let verifier = trust::verifier(self.client_roots(others)?);
+        Ok(verifier.map_err(rustls::Error::General)?)
+    }
+}
+
+/// A serving certificate for `names` and its key, of a new authority that signs nothing else: all in PEM,
+/// the authority first.
+pub fn new_serving_certificate(names: &[String]) -> Result<[String; 3], IdentityError> {
+    let key = KeyPair::generate()?;
+    let ca = authority().self_signed(&key)?.pem();
+    let identity = Identity { key, ca, token: String::new() };
+    let (certificate, key) = identity.serving(names)?;
+    Ok([identity.ca, certificate.pem(), key.serialize_pem()])
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Lets every client certificate pass whose key the client has. Who it makes him is another question.
+#[derive(Debug)]
+pub(crate) struct AnyClient(Arc<CryptoProvider>);
+
+impl AnyClient {
+    pub(crate) fn new() -> Self {
+        Self(provider())
+    }
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: clients would not show others than these would have signed.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

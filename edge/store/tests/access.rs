@@ -41,6 +41,16 @@ impl Client {
         Self::of(&std::fs::read_to_string(file).unwrap()).await
     }
 
+    async fn json_patch(&self, path: &str, patch: &Value) -> (u16, Value) {
+        let request = Request::builder().method("PATCH").uri(path);
+        let request = request.header("content-type", "application/json-patch+json");
+        let body = kube::client::Body::from(patch.to_string().into_bytes());
+        let response = self.0.send(request.body(body).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect_bytes().await.unwrap();
+        (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
     async fn as_user(&self, headers: &[(&str, &str)], line: &str, body: &Value) -> (u16, Value) {
         let (method, path) = line.split_once(' ').unwrap();
         let media = match method {
@@ -324,4 +334,137 @@ async fn requests_are_noted() {
     let other = find(&|e| e["impersonatedUser"]["username"] == "eve");
     assert_eq!(other["user"]["username"], "kubernetes-admin");
     assert!(!text.contains("calico."), "no token is in it");
+}
+
+/// A role on everything of Calico's policies but their tiers, and the rights in tiers that are given.
+fn tier_role(name: &str, rules: &[(&[&str], &str, &str)]) -> Value {
+    let group = "projectcalico.org";
+    let mut all = vec![json!({"apiGroups": [group], "verbs": ["*"],
+        "resources": ["networkpolicies", "globalnetworkpolicies"]})];
+    all.extend(rules.iter().map(|(verbs, resource, name)| {
+        json!({"apiGroups": [group], "verbs": verbs, "resources": [resource], "resourceNames": [name]})
+    }));
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name}, "rules": all})
+}
+
+fn policy(name: &str, tier: &str) -> Value {
+    json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": name}, "spec": {"tier": tier}})
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().into_iter().flatten();
+    items.filter_map(|item| item["metadata"]["name"].as_str()).collect()
+}
+
+const GLOBAL: &str = "/apis/projectcalico.org/v3/globalnetworkpolicies";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_are_given_tier_by_tier() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(dir.path());
+    let admin = Client(server.client().await);
+    let eve = Client::with_certificate(&server, dir.path(), "eve", &["dev"]).await;
+    let nobody = json!(null);
+    for tier in ["ops", "sec"] {
+        let tier = json!({"apiVersion": "projectcalico.org/v3", "kind": "Tier",
+            "metadata": {"name": tier}, "spec": {"order": 7}});
+        ok(&admin, "POST /apis/projectcalico.org/v3/tiers", &tier).await;
+    }
+    for (name, tier) in [("a", "ops"), ("b", "sec"), ("c", "default")] {
+        ok(&admin, &format!("POST {GLOBAL}"), &policy(name, tier)).await;
+    }
+    let role = tier_role(
+        "ops",
+        &[
+            (&["get"], "tiers", "ops"),
+            (&["*"], "tier.globalnetworkpolicies", "ops.*"),
+            (&["get", "update", "patch"], "tier.globalnetworkpolicies", "sec.b"),
+            (&["create"], "tier.globalnetworkpolicies", "default.mine"),
+        ],
+    );
+    ok(&admin, &format!("POST {RBAC}/clusterroles"), &role).await;
+    let user = json!({"kind": "User", "name": "eve"});
+    let bound = binding("ClusterRoleBinding", "eve", ("ClusterRole", "ops"), &user);
+    ok(&admin, &format!("POST {RBAC}/clusterrolebindings"), &bound).await;
+
+    // Reads show what is in the tiers that he may see.
+    let all = ok(&eve, &format!("GET {GLOBAL}"), &nobody).await;
+    assert_eq!(names(&all), ["a"]);
+    let one = ok(&eve, &format!("GET {GLOBAL}?fieldSelector=spec.tier%3Dops"), &nobody).await;
+    assert_eq!(names(&one), ["a"]);
+    for query in
+        ["fieldSelector=spec.tier%3Dsec", "labelSelector=projectcalico.org/tier+in+(ops,sec)"]
+    {
+        let (code, told) = eve.send(&format!("GET {GLOBAL}?{query}"), &nobody).await;
+        let wanted = "globalnetworkpolicies.projectcalico.org is forbidden: User \"eve\" cannot list globalnetworkpolicies.projectcalico.org in tier \"sec\" (user cannot get tier)";
+        assert_eq!((code, told["message"].as_str()), (403, Some(wanted)), "{query}");
+    }
+    let others = ok(&eve, &format!("GET {GLOBAL}?fieldSelector=spec.tier%21%3Dops"), &nobody).await;
+    assert!(names(&others).is_empty(), "{others}");
+    assert_eq!(eve.code(&format!("GET {GLOBAL}/a"), &nobody).await, 200);
+    assert_eq!(eve.code(&format!("GET {GLOBAL}/b"), &nobody).await, 403, "no get on its tier");
+    assert_eq!(eve.code(&format!("GET {GLOBAL}/none"), &nobody).await, 404);
+
+    // Writes, by tier and by name.
+    assert_eq!(eve.code(&format!("POST {GLOBAL}"), &policy("d", "ops")).await, 201);
+    assert_eq!(eve.code(&format!("POST {GLOBAL}"), &policy("mine", "default")).await, 201);
+    let (code, told) = eve.send(&format!("POST {GLOBAL}"), &policy("yours", "default")).await;
+    assert_eq!((code, told["details"]["name"].as_str()), (403, Some("yours")), "{told}");
+
+    // From one tier to another takes both.
+    let to = |tier: &str| json!({"spec": {"tier": tier}});
+    assert_eq!(eve.code(&format!("PATCH {GLOBAL}/d"), &to("sec")).await, 403);
+    assert_eq!(eve.code(&format!("PATCH {GLOBAL}/c"), &to("ops")).await, 403);
+    assert_eq!(eve.code(&format!("DELETE {GLOBAL}/b"), &nobody).await, 403);
+    let see = json!([{"op": "add", "path": "/rules/-", "value": {"apiGroups": ["projectcalico.org"],
+        "resources": ["tiers"], "resourceNames": ["sec"], "verbs": ["get"]}}]);
+    let (code, told) = admin.json_patch(&format!("{RBAC}/clusterroles/ops"), &see).await;
+    assert_eq!(code, 200, "{told}");
+    assert_eq!(eve.code(&format!("PATCH {GLOBAL}/b"), &to("ops")).await, 200);
+    assert_eq!(eve.code(&format!("PATCH {GLOBAL}/b"), &to("sec")).await, 200);
+    assert_eq!(eve.code(&format!("PATCH {GLOBAL}/d"), &to("sec")).await, 403, "another name");
+
+    // Deleting many leaves what is in other tiers.
+    ok(&eve, &format!("DELETE {GLOBAL}"), &nobody).await;
+    let left = ok(&admin, &format!("GET {GLOBAL}"), &nobody).await;
+    assert_eq!(names(&left), ["b", "c", "mine"]);
+    let (code, told) = eve.send("GET /apis/projectcalico.org/v3/networkpolicies", &nobody).await;
+    assert!(code == 403 && told["message"].as_str().unwrap().contains("in any tier"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_tells_nothing_of_tiers_that_one_may_not_see() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(dir.path());
+    let admin = Client(server.client().await);
+    let eve = Client::with_certificate(&server, dir.path(), "eve", &["dev"]).await;
+    let tier = |name: &str| json!({"apiVersion": "projectcalico.org/v3", "kind": "Tier", "metadata": {"name": name}});
+    ok(&admin, "POST /apis/projectcalico.org/v3/tiers", &tier("ops")).await;
+    let role = tier_role(
+        "ops",
+        &[(&["get"], "tiers", "ops"), (&["watch"], "tier.globalnetworkpolicies", "ops.*")],
+    );
+    ok(&admin, &format!("POST {RBAC}/clusterroles"), &role).await;
+    let user = json!({"kind": "User", "name": "eve"});
+    let bound = binding("ClusterRoleBinding", "eve", ("ClusterRole", "ops"), &user);
+    ok(&admin, &format!("POST {RBAC}/clusterrolebindings"), &bound).await;
+
+    let request = Request::builder().uri(format!("{GLOBAL}?watch=true&timeoutSeconds=60"));
+    let request = request.body(Vec::new()).unwrap();
+    let watching = tokio::spawn(async move { eve.0.request_text(request).await.unwrap() });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    for (name, tier) in [("seen", "ops"), ("hidden", "default")] {
+        ok(&admin, &format!("POST {GLOBAL}"), &policy(name, tier)).await;
+    }
+    let to = json!({"spec": {"tier": "default", "order": 4711}});
+    ok(&admin, &format!("PATCH {GLOBAL}/seen"), &to).await;
+    // A new tier may be one to see: the watch ends, and the next one begins with it.
+    ok(&admin, "POST /apis/projectcalico.org/v3/tiers", &tier("later")).await;
+    let told = watching.await.unwrap();
+    let events: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ADDED", "DELETED"], "{told}");
+    assert!(!told.contains("hidden") && !told.contains("4711"), "{told}");
 }

@@ -1,5 +1,7 @@
 //! A program that serves an API, and questions to it.
 
+#![allow(dead_code, reason = "each test uses what it needs")]
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +21,11 @@ pub(crate) struct Serving(Option<Child>);
 impl Serving {
     pub(crate) fn start(mut command: Command) -> Self {
         Self(Some(command.spawn().unwrap()))
+    }
+
+    /// One that was started already.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(Some(child))
     }
 
     /// Ends it as a supervisor would, and waits.

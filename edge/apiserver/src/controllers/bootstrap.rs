@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::client::ensure;
+use super::client::{ensure, put};
 use crate::api::Api;
 use crate::rbac;
+use crate::registry::Resource;
 use crate::status::Result;
 
 /// Tiers of a Calico cluster: name, order, default action.
@@ -36,8 +37,28 @@ pub(super) async fn prepare(api: &Arc<Api>) -> Result<()> {
     for object in rbac::standard() {
         let resource = if object["kind"] == "ClusterRole" { &roles } else { &bindings };
         ensure(api, resource, &object).await?;
+        complete(api, resource, &object).await?;
     }
     Ok(())
+}
+
+/// Adds what a standard role lacks that an earlier version made, unless it is marked to stay as it is.
+async fn complete(api: &Arc<Api>, resource: &Resource, wanted: &Value) -> Result<()> {
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    let Some(before) = api.storage.get(&resource.key(None, name)) else { return Ok(()) };
+    let kept =
+        &before.value()["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"];
+    let mut after = before.value().clone();
+    let (Some(rules), Some(wanted)) = (after["rules"].as_array_mut(), wanted["rules"].as_array())
+    else {
+        return Ok(());
+    };
+    let missing: Vec<_> = wanted.iter().filter(|rule| !rules.contains(rule)).cloned().collect();
+    if missing.is_empty() || kept == "false" {
+        return Ok(());
+    }
+    rules.extend(missing);
+    put(api, &before, after).await
 }
 
 /// The service by which pods would find this server.

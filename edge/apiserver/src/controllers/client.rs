@@ -20,8 +20,11 @@ pub(super) fn call(method: Method, resource: &Arc<Resource>, object: &Value) -> 
     let mut headers = HeaderMap::new();
     let agent = header::HeaderValue::from_static("calico-controllers");
     headers.insert(header::USER_AGENT, agent);
+    let verb = if method == Method::DELETE { "delete" } else { "create" };
     Call {
         method,
+        verb,
+        tiers: None,
         user: Arc::new(User::server()),
         resource: resource.clone(),
         namespace: text("namespace").filter(|_| resource.namespaced),

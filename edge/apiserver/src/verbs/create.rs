@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Answer, Outcome, answer_with, show};
+use crate::admission;
 use crate::api::{self, Api};
 use crate::body;
 use crate::derived;
@@ -12,8 +13,10 @@ use crate::draft;
 use crate::managed;
 use crate::rbac;
 use crate::request::Call;
-use crate::status::Result;
+use crate::rights::Namespace;
+use crate::status::{ApiError, Result};
 use crate::storage::{Expect, StorageError};
+use crate::tier_rights;
 
 /// How often a generated name is tried again when it is taken.
 const TRIES: usize = 8;
@@ -43,6 +46,8 @@ pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answ
     let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     derived::check_write(&call.resource, Some(&name))?;
     derived::check_life(api, &call.resource)?;
+    tier_rights::authorize_object(api, call, &stored).await?;
+    known_namespace(api, call).await?;
     body::check_extent(&stored)?;
     rbac::check_grant(&*api.storage, &call.user, &call.resource, None, &stored)?;
     let key = call.key(&name);
@@ -55,4 +60,16 @@ pub(crate) async fn insert(api: &Api, call: &Call, stored: Value) -> Result<Answ
     }
     let object = api.put(key, Expect::Absent, Some(stored)).await.map_err(refused)?;
     Ok(answer_with(call, 201, object))
+}
+
+/// Refuses new objects in a namespace that is not there, or going away, where somebody else has it.
+async fn known_namespace(api: &Api, call: &Call) -> Result<()> {
+    let (Some(delegate), Some(namespace)) = (api.delegate(), call.namespace.as_deref()) else {
+        return Ok(());
+    };
+    match delegate.namespace(namespace).await? {
+        Namespace::Open => Ok(()),
+        Namespace::Missing => Err(ApiError::not_found("namespaces", "", namespace)),
+        Namespace::Ending => Err(admission::terminating(&call.resource, namespace)),
+    }
 }

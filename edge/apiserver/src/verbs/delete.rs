@@ -14,6 +14,7 @@ use crate::request::Call;
 use crate::selectors::Filter;
 use crate::status::{ApiError, Result, success};
 use crate::storage::{Object, StorageError};
+use crate::tier_rights;
 use crate::tiers;
 
 /// How often a deletion is tried again when somebody came between.
@@ -102,6 +103,7 @@ pub(crate) async fn delete_one(
     tiers::removable(api, &call.resource, name).await?;
     for tries in 1.. {
         let before = read::find(api, call)?;
+        tier_rights::authorize_object(api, call, before.value()).await?;
         options.check(call, &before)?;
         let after = marked(&before, options);
         if options.dry_run {

@@ -18,6 +18,8 @@ use crate::derived;
 use crate::request::Call;
 use crate::status::{ApiError, Result};
 use crate::storage::Object;
+use crate::system;
+use crate::tier_rights;
 use crate::view::View;
 
 /// What a verb answers with.
@@ -52,8 +54,17 @@ pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
     let reads = matches!(call.method, Method::GET | Method::HEAD);
     if !reads {
         derived::check_write(&call.resource, call.name.as_deref())?;
+        if call.resource.is(tier_rights::GROUP, "clusterinformations") && api.delegate().is_some() {
+            system::check_cluster_information(&call.user, &api.options.system_namespaces)?;
+        }
     }
     derived::settle(api, call).await?;
+    let confined = match call.verb {
+        "list" | "watch" | "deletecollection" => tier_rights::confine(api, call).await?,
+        _ => None,
+    };
+    let confined = confined.map(|tiers| Call { tiers: Some(tiers), ..call.clone() });
+    let call = confined.as_ref().unwrap_or(call);
     if let Some(subresource) = call.subresource.as_deref() {
         return subresource::perform(api, call, subresource).await;
     }
@@ -61,7 +72,7 @@ pub(crate) async fn perform(api: &Arc<Api>, call: &Call) -> Result<Outcome> {
         (&Method::GET | &Method::HEAD, _) if call.query.flag("watch")? => {
             watch::start(api, call).map(Outcome::from)
         }
-        (&Method::GET | &Method::HEAD, Some(_)) => read::get(api, call).map(Outcome::from),
+        (&Method::GET | &Method::HEAD, Some(_)) => read::get(api, call).await.map(Outcome::from),
         (&Method::GET | &Method::HEAD, None) => read::list(api, call).map(Outcome::from),
         (&Method::POST, None) => create::create(api, call).await,
         (&Method::PUT, Some(_)) => modify::update(api, call).await,

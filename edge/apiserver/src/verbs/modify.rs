@@ -14,6 +14,7 @@ use crate::registry::Origin;
 use crate::request::{Call, unsupported};
 use crate::status::{ApiError, Cause, Result};
 use crate::storage::{Expect, Object, StorageError};
+use crate::tier_rights;
 
 /// How often a change is tried again when somebody came between.
 const TRIES: usize = 10;
@@ -135,7 +136,7 @@ async fn change(
         let Some(before) = api.storage.get(&call.key(name)) else {
             return match change {
                 Change::Apply(body) if call.subresource.is_none() => {
-                    may_create(api, call, name)?;
+                    may_create(api, call, name).await?;
                     match create_applied(api, call, body, duplicates).await {
                         Err(error) if error.reason == "AlreadyExists" && tries < TRIES => continue,
                         outcome => outcome,
@@ -144,7 +145,12 @@ async fn change(
                 _ => Err(ApiError::not_found(&call.resource.plural, &call.resource.group, name)),
             };
         };
+        // Whoever moves a policy to another tier takes it out of one and puts it into one.
+        tier_rights::authorize_object(api, call, before.value()).await?;
         let after = next_state(api, call, &before, change, duplicates, &mut warnings)?;
+        if tier_rights::of(before.value()) != tier_rights::of(&after) {
+            tier_rights::authorize_object(api, call, &after).await?;
+        }
         body::check_extent(&after)?;
         let before_value = Some(before.value());
         rbac::check_grant(&*api.storage, &call.user, &call.resource, before_value, &after)?;
@@ -169,11 +175,11 @@ async fn change(
 }
 
 /// An apply that makes an object takes the right to create one, too.
-fn may_create(api: &Api, call: &Call, name: &str) -> Result<()> {
+async fn may_create(api: &Api, call: &Call, name: &str) -> Result<()> {
     let (group, resource) = (call.resource.group.as_str(), call.resource.plural.as_str());
     let namespace = call.namespace.as_deref();
     let target = rbac::Target::Resource { group, resource, namespace, name };
-    rbac::authorize(&*api.storage, &call.user, "create", target).map(drop)
+    api.rights.authorize(&call.user, "create", target).await.map(drop)
 }
 
 /// Stores the next state of an object, or removes the object if that state says that nothing holds it.
@@ -222,9 +228,9 @@ async fn create_applied(
     let time = api::now();
     let shown = managed::apply(api, call, None, &body, &time)?;
     let mut inner = call.clone();
-    inner.method = hyper::Method::POST;
+    (inner.method, inner.verb) = (hyper::Method::POST, "create");
     let stored = draft::for_create(api, &inner, shown, &time)?;
-    let answer = create::insert(api, call, stored).await?;
+    let answer = create::insert(api, &inner, stored).await?;
     Ok(Outcome { answer, warnings })
 }
 

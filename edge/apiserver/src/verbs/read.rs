@@ -13,6 +13,7 @@ use crate::request::Call;
 use crate::selectors::Filter;
 use crate::status::{ApiError, Result};
 use crate::storage::Object;
+use crate::tier_rights;
 use crate::view::View;
 
 /// A page of a list.
@@ -23,9 +24,10 @@ pub(crate) struct Page {
     pub(crate) remaining: Option<usize>,
 }
 
-pub(crate) fn get(api: &Api, call: &Call) -> Result<Answer> {
+pub(crate) async fn get(api: &Api, call: &Call) -> Result<Answer> {
     not_newer(api, call)?;
     let object = find(api, call)?;
+    tier_rights::authorize_object(api, call, object.value()).await?;
     Ok(answer_with(call, 200, object))
 }
 
@@ -95,14 +97,17 @@ pub(crate) fn list(api: &Api, call: &Call) -> Result<Answer> {
     {
         let rest = objects.split_off(limit);
         page.next = objects.last().map(|last| token(listing.revision, last.key()));
-        page.remaining = filter.is_empty().then_some(rest.len());
+        page.remaining = (filter.is_empty() && call.tiers.is_none()).then_some(rest.len());
     }
     page.objects = objects;
     Ok(Answer::List(page))
 }
 
-/// Whether `object` passes `filter` in the form the client sees.
+/// Whether `object` passes `filter` in the form the client sees, and is in a tier that he may see.
 pub(crate) fn filter_shown(call: &Call, filter: &Filter, object: &Object) -> bool {
+    if call.tiers.as_ref().is_some_and(|tiers| !tiers.hold(object.value())) {
+        return false;
+    }
     match call.resource.view {
         // Field selectors of both kinds of event use the core names.
         View::Same | View::Version | View::Event => filter.matches(object.value()),

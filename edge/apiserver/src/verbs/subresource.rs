@@ -20,7 +20,7 @@ pub(crate) async fn perform(api: &Arc<Api>, call: &Call, subresource: &str) -> R
     let served = resource.subresources.contains(&subresource);
     match (subresource, &call.method) {
         ("status", _) if !resource.status => Err(ApiError::no_such_resource()),
-        ("status", &Method::GET) => read::get(api, call).map(Outcome::from),
+        ("status", &Method::GET) => read::get(api, call).await.map(Outcome::from),
         ("status" | "finalize", &Method::PUT) if served || subresource == "status" => {
             modify::update(api, call).await
         }

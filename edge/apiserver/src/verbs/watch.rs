@@ -17,6 +17,7 @@ use crate::selectors::Filter;
 use crate::status::{ApiError, Result};
 use crate::storage::{Change, ChangeKind, Object};
 use crate::table;
+use crate::tier_rights;
 use crate::view::View;
 
 /// How often an idle watch is told the revision.
@@ -46,6 +47,8 @@ pub(crate) struct Watch {
     seen: u64,
     /// The last revision the client was told.
     told: u64,
+    /// The revision of the tiers, if he sees only some.
+    tiers: Option<u64>,
     ready: VecDeque<Ready>,
     revisions: tokio::sync::watch::Receiver<u64>,
     ends: Instant,
@@ -82,6 +85,11 @@ pub(crate) fn start(api: &Arc<Api>, call: &Call) -> Result<Answer> {
         bookmarks,
         seen: from.unwrap_or(current),
         told: 0,
+        tiers: call
+            .tiers
+            .as_ref()
+            .filter(|tiers| tiers.by_rights)
+            .map(|_| api.storage.revision(tier_rights::PREFIX)),
         ready: VecDeque::new(),
         revisions,
         ends: Instant::now() + Duration::from_secs(seconds),
@@ -112,6 +120,10 @@ impl Watch {
                 return None;
             }
             self.revisions.mark_unchanged();
+            if self.tiers_changed() {
+                // Whoever watches anew sees what he may see now.
+                return None;
+            }
             let whole = self.collect();
             if !whole || !self.ready.is_empty() {
                 continue;
@@ -131,6 +143,18 @@ impl Watch {
                     bookmark_at = Instant::now() + BOOKMARK_EVERY;
                 }
             }
+        }
+    }
+
+    /// Whether a tier has come or gone since the watch began that is confined to some of them.
+    fn tiers_changed(&mut self) -> bool {
+        let Some(seen) = self.tiers else { return false };
+        match self.api.storage.changes(tier_rights::PREFIX, seen) {
+            Ok(found) => {
+                self.tiers = Some(found.upto);
+                found.changes.iter().any(|change| change.kind != ChangeKind::Updated)
+            }
+            Err(_) => true,
         }
     }
 
@@ -203,6 +227,9 @@ impl Watch {
             (ChangeKind::Updated, None, None) if self.forgot(change) => {
                 self.end(&ApiError::expired("what an object was made from is no longer known"));
             }
+            (ChangeKind::Updated, Some(_), None) if self.may_not_tell(change) => {
+                self.end(&ApiError::expired("in which tier an object was is no longer known"));
+            }
             (ChangeKind::Deleted, None, _) | (_, None, None) => {}
             (ChangeKind::Deleted, Some(_), Some(last)) => self.push("DELETED", last),
             (_, None, Some(after)) => self.push("ADDED", after),
@@ -221,6 +248,13 @@ impl Watch {
     fn forgot(&self, change: &Change) -> bool {
         let made = derived::shown(&*self.api.storage, &self.call.resource, &change.object);
         change.previous.is_none() && made.is_none()
+    }
+
+    /// Whether `change` may have taken an object out of the tiers that the watch is confined to, and what it
+    /// was before is not known: what it is now must not be shown.
+    fn may_not_tell(&self, change: &Change) -> bool {
+        let outside = |tiers: &Arc<tier_rights::Tiers>| !tiers.hold(change.object.value());
+        change.previous.is_none() && self.call.tiers.as_ref().is_some_and(outside)
     }
 
     fn push(&mut self, kind: &'static str, object: Arc<Object>) {
