@@ -184,6 +184,7 @@ fn rules_config(config: &Config) -> RulesConfig {
         drop_invalid: config.drop_invalid,
         log_prefix: config.log_prefix.as_str().into(),
         log_limit: config.log_rate.map(limit),
+        flow_logs: config.flow_logs,
         nat_ports: config.nat_ports,
         nat_addresses: config.nat_address.into_iter().collect(),
         nat_excludes_hosts: config.nat_exclusions == config::NatExclusions::PoolsAndHosts,

@@ -86,6 +86,9 @@ pub struct Config {
     pub log_level: LogLevel,
     /// LogPrefix: of kernel log lines.
     pub log_prefix: String,
+    /// Somebody wants to know of flows: FlowLogsGoldmaneServer is set, or FlowLogsLocalReporter is
+    /// Enabled.
+    pub flow_logs: bool,
     /// LogActionRateLimit and LogActionRateLimitBurst.
     pub log_rate: Option<RateLimit>,
     /// HealthEnabled, HealthHost, HealthPort. On where nothing says whether: an agent is started by those
@@ -213,6 +216,8 @@ impl Config {
             datastore_type: read.text("DatastoreType").unwrap_or_default(),
             log_level: log_level(&read),
             log_prefix: read.text("LogPrefix").unwrap_or_default(),
+            flow_logs: read.text("FlowLogsGoldmaneServer").is_some_and(|to| !to.is_empty())
+                || read.text("FlowLogsLocalReporter").as_deref() == Some("Enabled"),
             log_rate: match read.get("LogActionRateLimit") {
                 Setting::Rate(count, per) => Some(RateLimit {
                     count: *count,

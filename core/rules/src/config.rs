@@ -112,6 +112,8 @@ pub struct RulesConfig {
     pub drop_invalid: bool,
     /// Prefix of the kernel's log lines; `%t` tier, `%k` kind, `%n` name, `%p` name with namespace.
     pub log_prefix: Arc<str>,
+    /// What rules decide is shown to who listens to netfilter's log groups 1 and 2: see `flow`.
+    pub flow_logs: bool,
     /// Limit of log lines per rule.
     pub log_limit: Option<RateLimit>,
     /// Source ports after NAT-outgoing, `min..=max`.
@@ -152,6 +154,7 @@ impl Default for RulesConfig {
             drop_invalid: true,
             log_prefix: "calico-packet".into(),
             log_limit: None,
+            flow_logs: false,
             nat_ports: None,
             nat_addresses: Vec::new(),
             nat_excludes_hosts: false,

@@ -3,6 +3,7 @@
 use model::{Action, PolicyId, ProfileName};
 
 use crate::config::{Marks, RulesConfig};
+use crate::flow;
 use crate::group::{ActingTier, Kind};
 use crate::name::{self, Direction};
 use crate::object::{Match, Rule, Statement, Verdict, state};
@@ -29,13 +30,14 @@ impl Walk<'_> {
     /// Everything about pods of a kind.
     pub(crate) fn kind(&self, kind: &Kind) -> Vec<Rule> {
         let mut rules: Vec<_> = self.invalid().into_iter().collect();
-        rules.extend(self.tiers(&kind.tiers));
+        rules.extend(self.tiers(&kind.tiers, true));
         rules.extend(self.profiles(&kind.profiles));
         rules
     }
 
-    /// Tiers in order; afterwards nothing is decided, and the mark has neither bit of ours.
-    pub(crate) fn tiers(&self, tiers: &[ActingTier]) -> Vec<Rule> {
+    /// Tiers in order; afterwards nothing is decided, and the mark has neither bit of ours. `ends`: a
+    /// tier that passes what it does not decide is told to collectors of flows as having done so.
+    pub(crate) fn tiers(&self, tiers: &[ActingTier], ends: bool) -> Vec<Rule> {
         let Marks { accept, pass } = self.config.marks();
         let clear = || Rule::new().then(Statement::Mark { clear: accept | pass, set: 0 });
         let mut rules = vec![clear()];
@@ -55,10 +57,16 @@ impl Walk<'_> {
                 rules.push(rule.comment(format!("tier {}", tier.name)));
             }
             rules.push(self.allowed());
-            if tier.default_action == Action::Deny {
-                let undecided = Match::Mark { mask: pass, set: false };
-                let rule = Rule::new().when(undecided).counter().then(deny(self.config));
-                rules.push(rule.comment(format!("end of tier {}", tier.name)));
+            let action = tier.default_action;
+            let show = flow::of_tier(self.config, self.direction, tier.name.as_str(), action);
+            let undecided = Rule::new().when(Match::Mark { mask: pass, set: false });
+            let end = format!("end of tier {}", tier.name);
+            if action == Action::Deny {
+                let mut rule = undecided.counter();
+                rule.then.extend(show);
+                rules.push(rule.then(deny(self.config)).comment(end));
+            } else if let Some(show) = show.filter(|_| ends) {
+                rules.push(undecided.then(show).comment(end));
             }
         }
         rules
@@ -81,7 +89,9 @@ impl Walk<'_> {
         if !profiles.is_empty() {
             rules.push(self.allowed());
         }
-        let end = Rule::new().counter().then(deny(self.config));
+        let mut end = Rule::new().counter();
+        end.then.extend(flow::of_nobody(self.config, self.direction));
+        let end = end.then(deny(self.config));
         rules.push(end.comment("no profile allowed it"));
         rules
     }

@@ -17,6 +17,7 @@ use crate::config::RulesConfig;
 use crate::cover::{Cover, CoverChange};
 use crate::endpoint::Walk;
 use crate::fixed::{self, Fixed};
+use crate::flow;
 use crate::group::Groups;
 use crate::host::{self, HostHook};
 use crate::judge::{Flow, Judge, Ruling};
@@ -558,6 +559,8 @@ fn render_owner(
                         kind: id.kind.as_str(),
                         namespace: &id.namespace,
                         name: &id.name,
+                        owner: flow::Owner::Policy(id),
+                        direction,
                     };
                     let rules = renderer.rules(direction.choose(&p.ingress, &p.egress), &origin);
                     Chain::regular(format!("{} {id} tier {}", direction.word(), p.tier), rules)
@@ -567,7 +570,8 @@ fn render_owner(
             Owner::Profile(id) => {
                 let render = |p: &Arc<CalcProfile>| {
                     let (tier, kind, namespace, name) = ("", "Profile", "", id.as_str());
-                    let origin = Origin { tier, kind, namespace, name };
+                    let owner = flow::Owner::Profile(name);
+                    let origin = Origin { tier, kind, namespace, name, owner, direction };
                     let rules = renderer.rules(direction.choose(&p.ingress, &p.egress), &origin);
                     Chain::regular(format!("{} Profile {id}", direction.word()), rules)
                 };

@@ -164,7 +164,8 @@ impl HostHook {
         }
         let failsafe = self.failsafe();
         rules.extend(failsafe.map(|chain| Rule::new().verdict(Verdict::Jump(chain.into()))));
-        rules.extend(walk.tiers(&self.tiers(host)));
+        let ends = !matches!(self, Self::RawIn | Self::RawOut | Self::PreDnat);
+        rules.extend(walk.tiers(&self.tiers(host), ends));
         if matches!(self, Self::In | Self::Out) {
             rules.extend(walk.profiles(&host.endpoint.profiles));
         }

@@ -218,6 +218,7 @@ impl<'a> Packet<'a> {
                 Statement::Counter
                 | Statement::Limit(_)
                 | Statement::Log(_)
+                | Statement::Show { .. }
                 | Statement::Masquerade { .. }
                 | Statement::Snat { .. } => continue,
             };

@@ -28,6 +28,7 @@ pub mod cover;
 mod endpoint;
 mod engine;
 mod fixed;
+mod flow;
 mod group;
 mod host;
 pub mod judge;

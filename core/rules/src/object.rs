@@ -240,6 +240,13 @@ pub enum Statement {
     Limit(RateLimit),
     /// Writes a line to the kernel log.
     Log(Arc<str>),
+    /// Shows the packet's headers to who listens to a netfilter log group.
+    Show {
+        /// The group.
+        group: u16,
+        /// What is said about the packet.
+        prefix: Arc<str>,
+    },
     /// `mark = (mark & !clear) | set`.
     Mark {
         /// Bits to clear.

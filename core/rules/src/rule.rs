@@ -7,6 +7,8 @@ use model::output::{CalcMatch, CalcRule, SetId};
 use model::policy::{Action, IpVersion, Protocol, Stage};
 
 use crate::config::{DenyAction, Marks, RulesConfig};
+use crate::flow;
+use crate::name::Direction;
 use crate::object::{Key, Load, Match, Name, Rule, SetRef, Side, Statement, Verdict};
 
 /// What the rules stand in: for log lines and comments.
@@ -15,6 +17,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) kind: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
+    pub(crate) owner: flow::Owner<'a>,
+    pub(crate) direction: Direction,
 }
 
 /// Renders the rules of one policy or profile for one family.
@@ -49,20 +53,23 @@ impl Renderer<'_> {
         let Ok(alternatives) = self.matches(rule) else { return Vec::new() };
         let comment: Arc<str> = format!("rule {}", rule.origin).into();
         let finish = |when: Vec<Match>| {
-            let then = self.action(rule.action, origin);
+            let then = self.action(rule, origin);
             Rule { when, then, comment: Some(comment.clone()), optional: false }
         };
         alternatives.into_iter().map(finish).collect()
     }
 
-    fn action(&self, action: Action, origin: &Origin<'_>) -> Vec<Statement> {
+    fn action(&self, rule: &CalcRule, origin: &Origin<'_>) -> Vec<Statement> {
         let Marks { accept, pass } = self.config.marks();
         let mark = |set| Statement::Mark { clear: 0, set };
         let back = Statement::Verdict(Verdict::Return);
-        match action {
-            Action::Allow => vec![Statement::Counter, mark(accept), back],
-            Action::Pass => vec![Statement::Counter, mark(pass), back],
-            Action::Deny => vec![Statement::Counter, self.deny()],
+        let owner = (origin.owner, rule.origin);
+        let show = flow::of_rule(self.config, origin.direction, owner, rule.action);
+        let counted = || [Statement::Counter].into_iter().chain(show.clone());
+        match rule.action {
+            Action::Allow => counted().chain([mark(accept), back]).collect(),
+            Action::Pass => counted().chain([mark(pass), back]).collect(),
+            Action::Deny => counted().chain([self.deny()]).collect(),
             Action::Log => {
                 let limit = self.config.log_limit.map(Statement::Limit);
                 let log = Statement::Log(log_prefix(&self.config.log_prefix, origin));
@@ -274,4 +281,29 @@ fn log_prefix(template: &str, origin: &Origin<'_>) -> Arc<str> {
         text.pop();
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_of_log_lines_is_filled_and_fits() {
+        let origin = Origin {
+            tier: "security",
+            kind: "NetworkPolicy",
+            namespace: "shop",
+            name: "web",
+            owner: flow::Owner::Profile("web"),
+            direction: Direction::Ingress,
+        };
+        let prefix = |template: &str| log_prefix(template, &origin).to_string();
+        assert_eq!(prefix("calico-packet"), "calico-packet: ");
+        assert_eq!(prefix("%t %k %n %p"), "security NetworkPolicy web shop/web: ");
+        assert_eq!(prefix("100% %x%%t%"), "100% %x%security%: ", "other signs stay");
+        assert_eq!(prefix(&"%p".repeat(40)).len(), 127);
+        let global = Origin { namespace: "", ..origin };
+        assert_eq!(&*log_prefix("%p", &global), "web: ", "no namespace, no slash");
+        assert!(log_prefix(&"é".repeat(100), &global).len() <= 127);
+    }
 }

@@ -12,6 +12,8 @@ const REGISTERS: u32 = 8;
 const FIRST: u32 = 1;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
+/// Bytes of a packet that are shown to listeners: enough for its headers.
+const SHOWN: u32 = 80;
 const META_MARK: u32 = 3;
 const META_TRACE: u32 = 12;
 /// `IPS_DST_NAT`.
@@ -158,6 +160,11 @@ impl Expressions {
                 out.be32(3, limit.burst);
                 out.be32(4, 0); // packets
                 out.be32(5, 0);
+            }),
+            Statement::Show { group, prefix } => self.add("log", |out| {
+                out.bytes(1, &group.to_be_bytes());
+                out.text(2, prefix);
+                out.be32(3, SHOWN);
             }),
             Statement::Log(prefix) => self.add("log", |out| out.text(2, prefix)),
             Statement::Mark { clear, set } => {

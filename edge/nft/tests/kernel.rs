@@ -78,6 +78,7 @@ fn golden_other_configuration() {
         drop_invalid: false,
         log_prefix: "calico %t %k %p".into(),
         log_limit: Some(RateLimit { count: 10, unit: RateUnit::Minute, burst: 3 }),
+        flow_logs: true,
         nat_ports: Some((1024, 2047)),
         nat_addresses: vec!["192.0.2.1".parse().unwrap()],
         nat_excludes_hosts: true,

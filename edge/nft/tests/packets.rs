@@ -1,6 +1,7 @@
 //! Packets: two pods on a node, judged by the tables in the kernel.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod nflog;
 mod scenario;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use model::InSync;
 use model::output::Output;
+use nflog::Listener;
 use nft::NftDriver;
 use rules::config::EndpointToHost;
 use rules::{Rules, RulesConfig};
@@ -237,4 +239,29 @@ fn established_connections_survive_a_new_policy() {
     let mut text = [0; 10];
     server.read_exact(&mut text).unwrap();
     assert_eq!(&text, b"still here");
+}
+
+#[test]
+fn collectors_of_flows_are_told_by_which_rule_packets_pass_or_end() {
+    let config = RulesConfig { flow_logs: true, ..RulesConfig::default() };
+    let world = World::new(config, &Scenario::two_pods().outputs());
+    // The first packets of all wait until the links are up and neighbours are known.
+    let settled = |to| (0..20).any(|_| World::reaches(&world.a, to, 80));
+    assert!(settled("10.65.0.3") && settled("fd00:65::3"));
+    let listeners = [1, 2].map(|group| world.node.run(|| Listener::open(group)));
+    let told = || {
+        listeners.each_ref().map(|l| {
+            let mut texts = l.told(Duration::from_millis(300));
+            // The headers, not the packet.
+            assert!(texts.iter().all(|(_, length)| (40..=80).contains(length)), "{texts:?}");
+            texts.dedup();
+            texts.into_iter().map(|(text, _)| text).collect::<Vec<_>>()
+        })
+    };
+    assert!(World::reaches(&world.a, "10.65.0.3", 80));
+    assert_eq!(told(), [["API0|np/default/web"], ["ARE0|kns.default"]], "first packets only");
+    assert!(!World::reaches(&world.a, "10.65.0.3", 81));
+    assert_eq!(told(), [["DPI|default"], ["ARE0|kns.default"]]);
+    assert!(World::reaches(&world.a, "fd00:65::3", 80));
+    assert_eq!(told(), [["API0|np/default/web"], ["ARE0|kns.default"]], "of both families");
 }
