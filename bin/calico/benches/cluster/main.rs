@@ -15,6 +15,7 @@
 mod bed;
 mod calicoctl;
 mod cni_add;
+mod first_packet;
 mod memory;
 mod packets;
 mod policy;
@@ -24,13 +25,14 @@ mod set_member;
 mod store;
 
 /// The benchmarks by name, in the order of the table.
-const ALL: [(&str, fn()); 8] = [
+const ALL: [(&str, fn()); 9] = [
     ("sandbox", sandbox::run),
     ("cni-add", cni_add::run),
     ("policy", policy::run),
     ("set-member", set_member::run),
     ("memory", memory::run),
     ("packets", packets::run),
+    ("first-packet", first_packet::run),
     ("store", store::run),
     ("calicoctl", calicoctl::run),
 ];

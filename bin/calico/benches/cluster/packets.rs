@@ -5,7 +5,7 @@
 
 use std::net::UdpSocket;
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -17,7 +17,6 @@ const ROUNDS: usize = 21;
 const ROUND_TRIPS: u32 = 10_000;
 
 pub(crate) fn run() {
-    let mut cpus = CpuSet::new();
     for (between, name) in [(Between::Routes, "routes"), (Between::Vxlan, "VXLAN")] {
         let bed = Bed::new(2, between);
         bed.policies(POLICIES);
@@ -27,20 +26,27 @@ pub(crate) fn run() {
         bed.settle(0);
         bed.settle(1);
         bed.signal_agents(Signal::SIGSTOP);
-        cpus.set(0).unwrap();
-        sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
-        if between == Between::Routes {
-            compare(&bed, "packet cost, one node", "<= 1.25x", &here[0], &here[1]);
-        }
-        let what = format!("packet cost, across nodes ({name})");
-        compare(&bed, &what, "<= 1.35x", &here[0], &there[0]);
+        pinned(|| {
+            if between == Between::Routes {
+                compare(&bed, "packet cost, one node", "<= 1.25x", &here[0], &here[1]);
+            }
+            let what = format!("packet cost, across nodes ({name})");
+            compare(&bed, &what, "<= 1.35x", &here[0], &there[0]);
+        });
         bed.signal_agents(Signal::SIGCONT);
     }
-    // What comes after may use all of them again.
-    for cpu in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-        cpus.set(cpu).unwrap();
-    }
-    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+}
+
+/// Runs something on one processor.
+pub(crate) fn pinned<T>(run: impl FnOnce() -> T) -> T {
+    let this = Pid::from_raw(0);
+    let before = sched_getaffinity(this).unwrap();
+    let mut cpus = CpuSet::new();
+    cpus.set(0).unwrap();
+    sched_setaffinity(this, &cpus).unwrap();
+    let result = run();
+    sched_setaffinity(this, &before).unwrap();
+    result
 }
 
 /// The flow must be allowed to begin.
@@ -75,7 +81,7 @@ fn compare(bed: &Bed, what: &str, bar: &str, a: &Pod, b: &Pod) {
     report::numbers(what, bar, ratios, |v| format!("{v:.3}x"));
 }
 
-fn median(mut of: Vec<f64>) -> f64 {
+pub(crate) fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of[of.len() / 2]
 }
@@ -134,7 +140,7 @@ impl Flow {
 
 /// CPU time of this thread in nanoseconds.
 #[expect(unsafe_code, reason = "the standard library does not have this clock")]
-fn cpu_time() -> u64 {
+pub(crate) fn cpu_time() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the clock exists on Linux, and `now` is a valid place for the answer.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
