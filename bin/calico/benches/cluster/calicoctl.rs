@@ -100,11 +100,10 @@ pub(crate) fn run() {
     commands("embedded", &Place::new(variables));
     drop(store.kill());
     drop(store.wait());
-    kubernetes();
 }
 
 /// The same work by a client that does nothing but send it, and by calicoctl, in turn.
-fn kubernetes() {
+pub(crate) fn kubernetes() {
     note("calicoctl on Kubernetes");
     let plane = ControlPlane::start(Controllers::Absent);
     plane.define("v3");

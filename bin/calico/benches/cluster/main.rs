@@ -35,6 +35,7 @@ const ALL: [(&str, fn()); 9] = [
     ("first-packet", first_packet::run),
     ("store", store::run),
     ("calicoctl", calicoctl::run),
+    ("calicoctl-kubernetes", calicoctl::kubernetes),
 ];
 
 fn main() {
