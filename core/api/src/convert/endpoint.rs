@@ -144,9 +144,19 @@ fn addresses(pod: &Pod) -> Result<Vec<IpAddr>, FieldError> {
     texts.into_iter().map(one).collect()
 }
 
+/// Labels as they are given, without those that only its namespace and service account may lend an endpoint:
+/// it could pretend to be in another.
+pub(super) fn own_labels<'a>(
+    given: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> BTreeMap<&'a str, &'a str> {
+    let lent =
+        |key: &str| key.starts_with(NAMESPACE_PREFIX) || key.starts_with(SERVICE_ACCOUNT_PREFIX);
+    let own = given.into_iter().filter(|(key, _)| !lent(key));
+    own.map(|(k, v)| (k.as_str(), v.as_str())).collect()
+}
+
 fn pod_labels(pod: &Pod, namespace: &str, account: &str) -> model::Labels {
-    let own = pod.metadata.labels.iter().flatten().map(|(k, v)| (k.as_str(), v.as_str()));
-    let mut all: BTreeMap<&str, &str> = own.collect();
+    let mut all = own_labels(pod.metadata.labels.iter().flatten());
     all.insert(NAMESPACE_LABEL, namespace);
     all.insert(ORCHESTRATOR_LABEL, "k8s");
     if !account.is_empty() && account.len() < 63 {
@@ -254,7 +264,7 @@ pub fn workload_view(
     Ok(Some(view))
 }
 
-fn port_view(port: &NamedPort) -> v3::endpoint::WorkloadEndpointPort {
+pub(super) fn port_view(port: &NamedPort) -> v3::endpoint::WorkloadEndpointPort {
     v3::endpoint::WorkloadEndpointPort {
         name: port.name.as_ref().into(),
         protocol: crate::NumOrString::Text(port.protocol.to_string()),

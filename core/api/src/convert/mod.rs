@@ -9,6 +9,7 @@ mod network;
 mod policy;
 mod rules;
 mod selectors;
+mod stored;
 pub mod update;
 mod view;
 
@@ -20,11 +21,12 @@ pub use endpoint::{
     profile, profile_is_derived, profile_view, profiles_of_pod, service_account_profile,
     workload_view,
 };
-pub use network::{annotations_of_node, block, node, node_view, pool};
+pub use network::{AGENT_ANNOTATION, annotations_of_node, block, node, node_view, pool};
 pub use policy::{
     global_network_policy, kubernetes_network_policy, network_policy, staged_global_network_policy,
     staged_kubernetes_network_policy, staged_network_policy, tier,
 };
+pub use stored::{EndpointName, endpoint_view, stored_node, workload_endpoint};
 pub use view::policy_view;
 
 use crate::FieldError;

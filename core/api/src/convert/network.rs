@@ -15,7 +15,8 @@ use crate::net::{address, prefix};
 use crate::v3::node::{NodeAddress, NodeStatus, NodeWireguardSpec, OrchRef};
 use crate::v3::{self, NodeBgpSpec, NodeSpec, ipam};
 
-/// By this annotation, `projectcalico.org/agent`, a node says that it runs our agent.
+/// By this annotation a node says that it runs our agent.
+pub const AGENT_ANNOTATION: &str = "projectcalico.org/agent";
 const AGENT: &str = "agent";
 
 /// Reads an annotation of ours.
@@ -81,7 +82,7 @@ fn internal_address(node: &KubernetesNode, v4: bool) -> Option<IpNet> {
         .map(IpNet::from)
 }
 
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
+pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {

@@ -103,6 +103,21 @@ pub fn node(node: &Node) -> Telling {
     Ok(Told { update: Some(Update::Node(name.into(), Some(Arc::new(value)))), errors })
 }
 
+/// An endpoint that is an object of its own; none as long as it has no address.
+pub fn workload_endpoint(given: &v3::WorkloadEndpoint) -> Telling {
+    let endpoint = convert::workload_endpoint(given)?;
+    if endpoint.addresses.is_empty() {
+        return Ok(Told::default());
+    }
+    Ok(Update::Workload(endpoint.id.clone(), Some(Arc::new(endpoint))).into())
+}
+
+/// A node that is an object of its own.
+pub fn stored_node(given: &v3::Node) -> Telling {
+    let Converted { value, errors } = convert::stored_node(given);
+    Ok(Told { update: Some(Update::Node(given.name().into(), Some(Arc::new(value)))), errors })
+}
+
 /// One slice of a service's backends.
 pub fn endpoint_slice(slice: &EndpointSlice) -> Telling {
     let Some((service, backends)) = convert::endpoint_slice(slice) else {
