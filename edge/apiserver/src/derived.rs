@@ -104,7 +104,8 @@ pub(crate) async fn settle(api: &Api, call: &Call) -> Result<()> {
     for prefix in &prefixes {
         storage.settle(prefix, Wanted::Known).await?;
     }
-    if !wants_latest(storage, call) {
+    let unknown = !storage.follows() && call.name.is_some();
+    if !unknown && !wants_latest(storage, call) {
         return Ok(());
     }
     let source = call.name.as_deref().filter(|_| !watches(call)).map(|name| source(call, name));

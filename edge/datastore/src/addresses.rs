@@ -196,7 +196,8 @@ impl Addresses {
             let (Some(handle), Some(owner)) = (&attribute.handle, &attribute.owner) else {
                 continue;
             };
-            if owner.get("node") == Some(&self.node) && owner.contains_key("pod") {
+            // Those of tunnel devices say what they are for.
+            if owner.get("node") == Some(&self.node) && !owner.contains_key("type") {
                 let entry = held.entry(handle.clone()).or_default();
                 entry.0.push(address);
                 entry.1.clone_from(owner);

@@ -1,9 +1,10 @@
 //! Requests.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{StreamExt as _, TryFutureExt as _};
 use kube::api::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchParams,
 };
@@ -14,6 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::feed::{Events, Feed, Shortcut};
 use crate::kinds::Resource;
 use crate::renew;
 
@@ -27,13 +29,36 @@ const WATCH: u32 = 280;
 #[derive(Clone)]
 pub struct Datastore {
     client: kube::Client,
+    shortcut: Shortcut,
+}
+
+/// An object of a list, not read yet.
+#[derive(Debug)]
+pub enum Item {
+    /// As it came.
+    Text(Box<RawValue>),
+    /// As JSON.
+    Value(Value),
+}
+
+impl Item {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is no `T`.
+    pub fn read<T: DeserializeOwned>(self) -> Result<T, serde_json::Error> {
+        match self {
+            Self::Text(text) => serde_json::from_str(text.get()),
+            Self::Value(value) => serde_json::from_value(value),
+        }
+    }
 }
 
 /// One page of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The objects, as they came.
-    pub items: Vec<Box<RawValue>>,
+    /// The objects.
+    pub items: Vec<Item>,
     /// Revision of the whole list.
     pub revision: String,
     /// Token for the next page, if there is one.
@@ -73,7 +98,7 @@ impl Datastore {
     /// # Errors
     /// [`Error::Config`]. Whether the server answers shows with the first request.
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, Error> {
-        Ok(Self { client: renew::client(kubeconfig).await? })
+        Ok(Self::over(renew::client(kubeconfig).await?))
     }
 
     /// Connects with a ready configuration.
@@ -82,12 +107,18 @@ impl Datastore {
     /// [`Error::Config`].
     pub fn with(config: kube::Config) -> Result<Self, Error> {
         let client = kube::Client::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
-        Ok(Self { client })
+        Ok(Self::over(client))
     }
 
     /// Over a client that is there.
     pub fn over(client: kube::Client) -> Self {
-        Self { client }
+        Self { client, shortcut: Shortcut::default() }
+    }
+
+    /// The same, but that what `feed` has is read from there.
+    #[must_use]
+    pub fn reading(self, feed: Arc<dyn Feed>) -> Self {
+        Self { shortcut: Shortcut::by(feed), ..self }
     }
 
     /// The client underneath.
@@ -106,12 +137,16 @@ impl Datastore {
         more: Option<&str>,
     ) -> Result<Page, Error> {
         let what = format!("list {}", resource.plural);
+        if let Some(feed) = self.shortcut.of(resource) {
+            return bounded(&what, feed.list(resource, limit, more)).await;
+        }
         let mut params = ListParams::default().limit(limit);
         params.continue_token = more.map(str::to_owned);
         let request = Request::new(resource.path(None)).list(&params);
         let list: RawList = self.send(&what, request).await?;
         let more = list.metadata.r#continue.filter(|t| !t.is_empty());
-        Ok(Page { items: list.items, revision: list.metadata.resource_version, more })
+        let items = list.items.into_iter().map(Item::Text).collect();
+        Ok(Page { items, revision: list.metadata.resource_version, more })
     }
 
     /// A whole list, for kinds of which there are few.
@@ -127,8 +162,10 @@ impl Datastore {
         loop {
             let page = self.list(resource, 500, more.as_deref()).await?;
             for item in page.items {
-                let read = serde_json::from_str(item.get());
-                all.push(read.map_err(|e| Error::Decode(format!("list {}", resource.plural), e))?);
+                all.push(
+                    item.read()
+                        .map_err(|e| Error::Decode(format!("list {}", resource.plural), e))?,
+                );
             }
             more = page.more;
             if more.is_none() {
@@ -141,17 +178,16 @@ impl Datastore {
     ///
     /// # Errors
     /// [`Error::Gone`] if that history is not kept any more; others.
-    pub async fn watch(
-        &self,
-        resource: &Resource,
-        revision: &str,
-    ) -> Result<impl Stream<Item = Result<WatchEvent, Error>> + Send + use<>, Error> {
+    pub async fn watch(&self, resource: &Resource, revision: &str) -> Result<Events, Error> {
         let what = format!("watch {}", resource.plural);
+        if let Some(feed) = self.shortcut.of(resource) {
+            return bounded(&what, feed.watch(resource, revision)).await;
+        }
         let params = WatchParams::default().timeout(WATCH);
         let request = Request::new(resource.path(None)).watch(&params, revision);
         let request = request.map_err(|e| Error::Config(format!("{what}: {e}")))?;
         let begin = self.client.request_events::<Value>(request);
-        let events = bounded(&what, begin).await?;
+        let events = answered(&what, begin).await?;
         Ok(events.map(move |event| translate(&what, event)).boxed())
     }
 
@@ -236,15 +272,29 @@ impl Datastore {
         &self,
         resource: &Resource,
         name: &str,
+        version: (&str, &str),
+    ) -> Result<(), Error> {
+        self.delete_in(resource, (None, name), version).await
+    }
+
+    /// The same, of an object in a namespace.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_in(
+        &self,
+        resource: &Resource,
+        (namespace, name): (Option<&str>, &str),
         (uid, revision): (&str, &str),
     ) -> Result<(), Error> {
         let what = label("delete", resource, name);
         let preconditions = Preconditions {
-            uid: Some(uid.to_owned()),
+            // Objects of other programs may have none.
+            uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()),
             resource_version: Some(revision.to_owned()),
         };
         let params = DeleteParams::default().preconditions(preconditions);
-        let request = Request::new(resource.path(None)).delete(name, &params);
+        let request = Request::new(resource.path(namespace)).delete(name, &params);
         self.send::<Value>(&what, request).await.map(drop)
     }
 
@@ -254,7 +304,7 @@ impl Datastore {
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, Error> {
         let request = request.map_err(|e| Error::Config(format!("{what}: {e}")))?;
-        let text = bounded(what, self.client.request_text(request)).await?;
+        let text = answered(what, self.client.request_text(request)).await?;
         serde_json::from_str(&text).map_err(|e| Error::Decode(what.to_owned(), e))
     }
 }
@@ -263,12 +313,19 @@ fn label(verb: &str, resource: &Resource, name: &str) -> String {
     format!("{verb} {} {name}", resource.kind)
 }
 
-async fn bounded<T>(
+fn answered<T>(
     what: &str,
     request: impl Future<Output = Result<T, kube::Error>>,
+) -> impl Future<Output = Result<T, Error>> {
+    bounded(what, request.map_err(move |e| Error::of(what, e)))
+}
+
+async fn bounded<T>(
+    what: &str,
+    request: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     if let Ok(done) = tokio::time::timeout(PATIENCE, request).await {
-        return done.map_err(|e| Error::of(what, e));
+        return done;
     }
     let message = format!("no answer within {} seconds", PATIENCE.as_secs());
     Err(Error::Transport { what: what.to_owned(), message })

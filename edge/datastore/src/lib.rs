@@ -4,6 +4,7 @@
 //! watch events, and errors that say what to do next ([`Error::next`]).
 //!
 //! * [`Datastore`]: list in pages, watch, get, create, replace, patch, delete, of any kind.
+//! * [`Feed`]: the same reads, where a store can be read without the API in between.
 //! * [`Backoff`]: how long to wait before trying again, with jitter.
 //! * [`Addresses`]: address management for one node, over `ipam`'s protocol.
 //!
@@ -18,6 +19,7 @@ mod addresses;
 mod backoff;
 mod client;
 mod error;
+mod feed;
 mod ipam_store;
 mod kinds;
 mod renew;
@@ -25,7 +27,8 @@ mod settings;
 
 pub use addresses::{Addresses, AddressesError, Ask, TunnelKind};
 pub use backoff::Backoff;
-pub use client::{Datastore, Page, WatchEvent};
+pub use client::{Datastore, Item, Page, WatchEvent};
 pub use error::{Error, Next};
+pub use feed::{Events, Feed};
 pub use kinds::Resource;
 pub use settings::{PoolInfo, Settings};

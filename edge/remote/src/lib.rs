@@ -13,6 +13,7 @@ mod beside;
 mod etcd;
 mod kubernetes;
 mod mirror;
+pub mod settings;
 mod slot;
 
 use std::convert::Infallible;
@@ -20,10 +21,11 @@ use std::sync::Arc;
 
 use apiserver::storage::Storage;
 use apiserver::{Local, Surface};
+use datastore::Datastore;
 
 pub use backend::RemoteError;
 pub use beside::client_beside;
-pub use etcd::{EtcdOptions, EtcdTls, Pem, Reader, Reading};
+pub use etcd::{EtcdOptions, EtcdTls, Pem, Reader, Reading, ReportedEndpoint, Reports};
 pub use kubernetes::ApiGroup;
 
 /// Calico's objects in etcd, where upstream keeps them. Must be called inside a runtime, which follows the
@@ -66,6 +68,18 @@ pub async fn client_of_cluster(client: kube::Client) -> Result<kube::Client, Rem
         ApiGroup::Native => client,
         ApiGroup::Stored => client_beside(open_kubernetes(client.clone()), client),
     })
+}
+
+/// The datastore of an agent on etcd: it reads lists and changes directly and keeps no copy of them; single
+/// objects are read, and what it writes is checked, the way of the API.
+///
+/// # Errors
+/// As [`open_etcd`].
+pub async fn datastore_on_etcd(options: &EtcdOptions) -> Result<Datastore, RemoteError> {
+    let backend = etcd::Etcd::connect(options).await?;
+    let feed = Arc::new(etcd::Lists::new(backend.clone()));
+    let client = client(Arc::new(etcd::Direct::new(backend)), "default");
+    Ok(Datastore::over(client).reading(feed))
 }
 
 /// A client of the API over `storage`, without a network in between. What is there of a namespace where

@@ -204,11 +204,11 @@ fn kind(key: &str) -> Option<&str> {
     Some(&key[..=group + resource])
 }
 
-fn unkept(key: &str) -> StorageError {
+pub(crate) fn unkept(key: &str) -> StorageError {
     StorageError::Failed(format!("{key}: this datastore keeps no objects of that kind"))
 }
 
-fn refused(error: RemoteError) -> StorageError {
+pub(crate) fn refused(error: RemoteError) -> StorageError {
     match error {
         RemoteError::Unavailable(text) | RemoteError::Throttled { text, .. } => {
             StorageError::Unavailable(text)

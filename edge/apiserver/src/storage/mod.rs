@@ -201,6 +201,11 @@ pub trait Storage: Send + Sync + 'static {
         let _ = (prefix, wanted);
         Box::pin(std::future::ready(Ok(())))
     }
+    /// Whether what has been read keeps up by itself. If not, an object must be asked for each time, also
+    /// before it is written.
+    fn follows(&self) -> bool {
+        true
+    }
     /// Somebody waits until what is under `prefix` has come to `revision`, with or without changes.
     fn hasten(&self, prefix: &str, revision: u64) {
         let _ = (prefix, revision);

@@ -118,6 +118,40 @@ pub(super) fn place(plural: &str, key: &str, value: &Value) -> Result<String, St
     Err(format!("metadata.name: {name:?} is not what the fields say, which is {wanted:?}"))
 }
 
+/// From this length on a name of an affinity may have been cut.
+const LONG: usize = 250;
+
+/// Where the object may be that has this key in the API server; none if its name does not tell.
+pub(super) fn places(plural: &str, key: &str) -> Option<Vec<String>> {
+    let name = key.splitn(3, '/').nth(2).unwrap_or_default();
+    match form(plural) {
+        Form::Resource => Some(vec![format!("{RESOURCES}{plural}/{name}")]),
+        Form::Block => Some(vec![format!("{BLOCKS}{}", family_block(parse_block_name(name)?))]),
+        Form::Handle => Some(vec![format!("{HANDLES}{name}")]),
+        Form::Config => Some(vec![CONFIG.into()]),
+        // A long name of a node is cut, with a part of a digest instead.
+        Form::Affinity if name.len() >= LONG => None,
+        Form::Affinity => {
+            let dashes = name.match_indices('-').map(|(at, _)| name.split_at(at));
+            let blocks = dashes.filter_map(|(node, block)| {
+                Some((node, family_block(parse_block_name(&block[1..])?)))
+            });
+            let both = |(node, block): (&str, String)| {
+                [HOSTS, VIRTUAL].map(|root| format!("{root}{node}/{block}"))
+            };
+            Some(blocks.flat_map(both).collect())
+        }
+    }
+}
+
+/// `10-0-0-0-26` or `fd00--122`.
+fn parse_block_name(name: &str) -> Option<IpNet> {
+    let (address, length) = name.rsplit_once('-')?;
+    let four = address.split('-').count() == 4 && !address.contains("--");
+    let address = address.replace('-', if four { "." } else { ":" });
+    format!("{address}/{length}").parse().ok()
+}
+
 /// `ipv4/block/10.0.0.0-26`.
 fn family_block(cidr: IpNet) -> String {
     let family = if cidr.addr().is_ipv4() { "ipv4" } else { "ipv6" };
@@ -322,6 +356,8 @@ mod tests {
         assert_eq!(place(plural, &key, value).as_deref(), Ok(raw));
         let (from, to) = range(plural);
         assert!(*from <= *raw && *raw < *to, "{from} {raw} {to}");
+        let places = places(plural, &key).unwrap();
+        assert!(places.iter().any(|place| place.eq_ignore_ascii_case(raw)), "{places:?} {raw}");
         let bytes = encode(plural, value);
         assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), *kept);
         let (found, back) = decode(plural, raw, 7, &bytes).unwrap();

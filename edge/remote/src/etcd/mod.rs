@@ -1,6 +1,9 @@
 //! etcd, version 3.
 
+mod direct;
+mod feed;
 mod layout;
+mod reports;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,10 @@ use etcd_client::{
 };
 use serde_json::Value;
 use tokio::time::Instant;
+
+pub(crate) use direct::Direct;
+pub(crate) use feed::Lists;
+pub use reports::{ReportedEndpoint, Reports};
 
 use crate::backend::{
     Backend, Batch, Entry, Event, Known, Latest, RawWrite, RemoteError, Snapshot, Watch, Written,
@@ -525,11 +532,16 @@ pub(crate) struct Changes {
     stream: WatchStream,
 }
 
+fn gone(kv: &KeyValue) -> Option<Event> {
+    let raw = std::str::from_utf8(kv.key()).ok()?.into();
+    Some(Event::Gone { raw, revision: kv.mod_revision().cast_unsigned() })
+}
+
 impl Watch for Changes {
     async fn next(&mut self) -> Result<Batch, RemoteError> {
         let answer = self.stream.message().await.map_err(explain)?;
-        let gone = || RemoteError::Unavailable("etcd ended the watch".into());
-        let answer = answer.ok_or_else(gone)?;
+        let ended = || RemoteError::Unavailable("etcd ended the watch".into());
+        let answer = answer.ok_or_else(ended)?;
         if answer.compact_revision() > 0 {
             return Err(RemoteError::Compacted);
         }
@@ -547,11 +559,9 @@ impl Watch for Changes {
         let events = answer.events().iter().filter_map(|event| {
             let kv = event.kv()?;
             match event.event_type() {
-                EventType::Put => entry(&self.plural, kv).map(Event::Put),
-                EventType::Delete => Some(Event::Gone {
-                    raw: std::str::from_utf8(kv.key()).ok()?.into(),
-                    revision: kv.mod_revision().cast_unsigned(),
-                }),
+                // What cannot be read any more is not there, as in a list.
+                EventType::Put => entry(&self.plural, kv).map(Event::Put).or_else(|| gone(kv)),
+                EventType::Delete => gone(kv),
             }
         });
         let events: Vec<Event> = events.collect();

@@ -150,8 +150,8 @@ async fn a_list_comes_in_pages(here: &Datastore) {
         let page = here.list(&SETS, 10, more.as_deref()).await.unwrap();
         sizes.push(page.items.len());
         revisions.push(page.revision.clone());
-        for item in &page.items {
-            let item: Value = serde_json::from_str(item.get()).unwrap();
+        for item in page.items {
+            let item: Value = item.read().unwrap();
             names.push(text(&item, "/metadata/name").to_owned());
         }
         if more.is_none() {
