@@ -1,14 +1,14 @@
 //! List, then watch, then list again only if the history is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use datastore::{Backoff, Datastore, Error, Next, WatchEvent};
+use datastore::{Backoff, Datastore, Error, Item, Next, WatchEvent};
 use futures_util::StreamExt;
-use model::Update;
+use model::{Update, WorkloadId};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -46,6 +46,8 @@ pub struct Interests {
     pub node: String,
     /// How the names of pod interfaces begin.
     pub interface_prefix: String,
+    /// There is no Kubernetes: endpoints, nodes and profiles are objects of their own.
+    pub alone: bool,
 }
 
 /// How long a kind that the server does not know is left alone.
@@ -53,8 +55,9 @@ const UNKNOWN_KIND: Duration = Duration::from_secs(30);
 
 /// Follows every kind until dropped.
 pub async fn run(datastore: Datastore, interests: Interests, sink: Arc<impl Sink>) {
-    let reader = Reader { node: interests.node, interface_prefix: interests.interface_prefix };
-    let kinds = kinds::all();
+    let Interests { node, interface_prefix, alone } = interests;
+    let reader = Reader { node, interface_prefix };
+    let kinds = kinds::followed(alone);
     let missing = Arc::new(AtomicUsize::new(kinds.len()));
     let (name, profile) = api::convert::default_allow_profile();
     sink.update(Update::Profile(name, Some(Arc::new(profile))));
@@ -66,6 +69,7 @@ pub async fn run(datastore: Datastore, interests: Interests, sink: Arc<impl Sink
             reader: reader.clone(),
             sink: sink.clone(),
             known: HashMap::new(),
+            lists: 0,
             missing: Some(missing.clone()),
         };
         tasks.spawn(follower.follow());
@@ -73,12 +77,57 @@ pub async fn run(datastore: Datastore, interests: Interests, sink: Arc<impl Sink
     while tasks.join_next().await.is_some() {}
 }
 
-/// What was said about an object.
+/// What was said about an object. There may be hundreds of thousands.
 struct Known {
     revision: u64,
-    update: Option<Update>, // in its gone form
-    seen: Option<Seen>,     // likewise
+    /// The list that it was in last.
+    list: u32,
     refused: bool,
+    said: Said,
+}
+
+/// What is to be taken back when the object is gone.
+enum Said {
+    Nothing,
+    /// A workload of the object's own name.
+    Workload,
+    Other(Box<Gone>),
+}
+
+/// An update and what was seen, both in their gone form.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Gone {
+    update: Option<Update>,
+    seen: Option<Seen>,
+}
+
+impl Said {
+    fn of(key: &str, gone: Gone) -> Self {
+        match gone {
+            Gone { update: None, seen: None } => Self::Nothing,
+            Gone { update: Some(Update::Workload(id, None)), seen: None }
+                if id == workload_id(key) =>
+            {
+                Self::Workload
+            }
+            other => Self::Other(Box::new(other)),
+        }
+    }
+
+    fn gone(self, key: &str) -> Gone {
+        match self {
+            Self::Nothing => Gone::default(),
+            Self::Workload => {
+                Gone { update: Some(Update::Workload(workload_id(key), None)), seen: None }
+            }
+            Self::Other(gone) => *gone,
+        }
+    }
+}
+
+fn workload_id(key: &str) -> WorkloadId {
+    let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    WorkloadId { namespace: namespace.into(), name: name.into() }
 }
 
 struct Follower<S> {
@@ -86,7 +135,9 @@ struct Follower<S> {
     kind: Kind,
     reader: Reader,
     sink: Arc<S>,
-    known: HashMap<String, Known>,
+    known: HashMap<Box<str>, Known>,
+    /// How many lists have begun.
+    lists: u32,
     /// Kinds that were never listed; `None` once this one was.
     missing: Option<Arc<AtomicUsize>>,
 }
@@ -146,7 +197,8 @@ impl<S: Sink> Follower<S> {
         let plural = self.kind.resource.plural;
         if matches!(error, Error::NotFound(_)) {
             // A cluster without this kind has no objects of it.
-            self.forget_all_but(&HashSet::new());
+            self.lists = self.lists.wrapping_add(1);
+            self.forget_unlisted();
             self.listed();
             tokio::time::sleep(UNKNOWN_KIND).await;
             return;
@@ -160,19 +212,20 @@ impl<S: Sink> Follower<S> {
     async fn list(&mut self) -> Result<String, Stopped> {
         let stop = |error| Stopped { error, resume: None };
         self.sink.state(SyncState::Listing(self.kind.resource.plural));
-        let mut listed = HashSet::new();
+        self.lists = self.lists.wrapping_add(1);
         let mut more: Option<String> = None;
         loop {
             let page = self.datastore.list(&self.kind.resource, self.kind.page, more.as_deref());
             let page = page.await.map_err(stop)?;
-            for item in &page.items {
-                if let Some(key) = self.put(Raw::Text(item.get())) {
-                    listed.insert(key);
+            for item in page.items {
+                match item {
+                    Item::Text(text) => self.put(Raw::Text(text.get())),
+                    Item::Value(value) => self.put(Raw::Value(value)),
                 }
             }
             more = page.more;
             if more.is_none() {
-                self.forget_all_but(&listed);
+                self.forget_unlisted();
                 self.listed();
                 self.sink.state(SyncState::Connected(self.kind.resource.plural));
                 return Ok(page.revision);
@@ -206,21 +259,23 @@ impl<S: Sink> Follower<S> {
         Ok(revision)
     }
 
-    /// Takes in one object; its key, if it has one.
-    fn put(&mut self, raw: Raw<'_>) -> Option<String> {
+    /// Takes in one object, if it has a name.
+    fn put(&mut self, raw: Raw<'_>) {
         let head = match &raw {
             Raw::Text(text) => serde_json::from_str::<Head>(text),
             Raw::Value(value) => Head::deserialize(value),
         };
-        let head = head.ok()?.metadata;
+        let Ok(Head { metadata: head }) = head else { return };
         let (key, revision) = (head.key(), head.revision());
-        let before = self.known.get(&key);
-        if before.is_some_and(|k| k.revision == revision) {
-            return Some(key);
+        let mut was_refused = false;
+        if let Some(before) = self.known.get_mut(&*key) {
+            before.list = self.lists;
+            was_refused = before.refused;
+            if before.revision == revision {
+                return;
+            }
         }
-        let read = (self.kind.read)(&self.reader, raw);
-        let was_refused = before.is_some_and(|k| k.refused);
-        let (read, reasons) = match read {
+        let (read, reasons) = match (self.kind.read)(&self.reader, raw) {
             Ok(mut read) => {
                 let reasons = std::mem::take(&mut read.errors);
                 (read, reasons)
@@ -230,15 +285,12 @@ impl<S: Sink> Follower<S> {
         if was_refused || !reasons.is_empty() {
             self.refuse(&key, &reasons);
         }
-        let after = Known {
-            revision,
+        let gone = Gone {
             update: read.update.as_ref().map(gone),
             seen: read.seen.as_ref().map(Seen::gone),
-            refused: !reasons.is_empty(),
         };
-        let before = self.known.remove(&key);
-        if let Some(before) = before {
-            self.take_back(before, Some(&after));
+        if let Some(before) = self.known.remove(&*key) {
+            self.take_back(before.said.gone(&key), Some(&gone));
         }
         if let Some(update) = read.update {
             self.sink.update(update);
@@ -246,8 +298,9 @@ impl<S: Sink> Follower<S> {
         if let Some(seen) = read.seen {
             self.sink.seen(seen);
         }
-        self.known.insert(key.clone(), after);
-        Some(key)
+        let said = Said::of(&key, gone);
+        let known = Known { revision, list: self.lists, refused: !reasons.is_empty(), said };
+        self.known.insert(key.into(), known);
     }
 
     fn refuse(&self, key: &str, reasons: &[String]) {
@@ -263,19 +316,21 @@ impl<S: Sink> Follower<S> {
             if known.refused {
                 self.refuse(key, &[]);
             }
-            self.take_back(known, None);
+            self.take_back(known.said.gone(key), None);
         }
     }
 
-    fn forget_all_but(&mut self, listed: &HashSet<String>) {
-        let lost: Vec<_> = self.known.keys().filter(|k| !listed.contains(*k)).cloned().collect();
+    /// What was not in the last list is gone.
+    fn forget_unlisted(&mut self) {
+        let lost = self.known.iter().filter(|(_, known)| known.list != self.lists);
+        let lost: Vec<Box<str>> = lost.map(|(key, _)| key.clone()).collect();
         for key in lost {
             self.forget(&key);
         }
     }
 
     /// Says that what was known is gone, unless the same thing is about to be replaced.
-    fn take_back(&self, before: Known, after: Option<&Known>) {
+    fn take_back(&self, before: Gone, after: Option<&Gone>) {
         if let Some(update) = before.update
             && after.is_none_or(|a| a.update.as_ref() != Some(&update))
         {

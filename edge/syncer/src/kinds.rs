@@ -15,6 +15,8 @@ use serde_json::Value;
 pub enum Seen {
     /// A pod of this node that has an interface of its own; without managed fields.
     Pod(WorkloadId, Option<Arc<Pod>>),
+    /// An endpoint of this node that is an object of its own.
+    Endpoint(WorkloadId, Option<Arc<api::v3::WorkloadEndpoint>>),
     /// A namespace.
     Namespace(Arc<str>, Option<Arc<NamespaceFacts>>),
     /// A pool is new, changed or gone.
@@ -32,6 +34,21 @@ pub struct NamespaceFacts {
     pub labels: Labels,
     /// Its `cni.projectcalico.org/` annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl NamespaceFacts {
+    /// Of a namespace of Kubernetes.
+    pub fn of(namespace: &Namespace) -> Self {
+        let metadata = &namespace.metadata;
+        let shared =
+            metadata.labels.iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
+        let annotations = metadata.annotations.iter().flatten();
+        let ours = annotations.filter(|(k, _)| k.starts_with("cni.projectcalico.org/"));
+        Self {
+            labels: Arc::new(shared.collect()),
+            annotations: ours.map(|(k, v)| (k.clone(), v.clone())).collect(),
+        }
+    }
 }
 
 /// What tells this node from others.
@@ -76,14 +93,27 @@ pub(crate) struct Kind {
     pub(crate) read: ReadFn,
 }
 
-/// All of them.
-pub(crate) fn all() -> Vec<Kind> {
-    let of = |resource, page, read| Kind { resource, page, read };
+fn of(resource: Resource, page: u32, read: ReadFn) -> Kind {
+    Kind { resource, page, read }
+}
+
+fn calico(plural: &'static str, kind: &'static str, read: ReadFn) -> Kind {
+    of(Resource::calico(plural, kind), 200, read)
+}
+
+/// All that are followed, with or without Kubernetes.
+pub(crate) fn followed(alone: bool) -> Vec<Kind> {
+    let mut kinds = if alone { instead_of_kubernetes() } else { of_kubernetes() };
+    kinds.extend(stored());
+    kinds
+}
+
+/// What Kubernetes says, in objects of Kubernetes.
+fn of_kubernetes() -> Vec<Kind> {
     let core = |plural, kind, page, read| of(Resource::core(plural, kind), page, read);
     let group = |group, version, plural, kind, read| {
         of(Resource { group, version, plural, kind }, 100, read)
     };
-    let calico = |plural, kind, read: ReadFn| of(Resource::calico(plural, kind), 200, read);
     vec![
         core("pods", "Pod", 100, pod as ReadFn),
         core("namespaces", "Namespace", 200, namespace),
@@ -104,12 +134,27 @@ pub(crate) fn all() -> Vec<Kind> {
         group("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", |_, raw| {
             plain(raw, update::endpoint_slice)
         }),
+        calico("profiles", "Profile", profile),
+    ]
+}
+
+/// What says it where there is no Kubernetes: others write there what it says, if it is somewhere else.
+fn instead_of_kubernetes() -> Vec<Kind> {
+    vec![
+        calico("workloadendpoints", "WorkloadEndpoint", workload_endpoint),
+        calico("nodes", "Node", |_, raw| plain(raw, update::stored_node)),
+        calico("profiles", "Profile", stored_profile),
+    ]
+}
+
+/// What is stored everywhere.
+fn stored() -> Vec<Kind> {
+    vec![
         calico("networkpolicies", "NetworkPolicy", |_, raw| plain(raw, update::network_policy)),
         calico("globalnetworkpolicies", "GlobalNetworkPolicy", |_, raw| {
             plain(raw, update::global_network_policy)
         }),
         calico("tiers", "Tier", |_, raw| plain(raw, update::tier)),
-        calico("profiles", "Profile", profile),
         calico("networksets", "NetworkSet", |_, raw| plain(raw, update::network_set)),
         calico("globalnetworksets", "GlobalNetworkSet", |_, raw| {
             plain(raw, update::global_network_set)
@@ -145,17 +190,20 @@ fn pod(reader: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     Ok(Read { seen, ..read })
 }
 
+fn workload_endpoint(reader: &Reader, raw: Raw<'_>) -> Result<Read, String> {
+    let endpoint: api::v3::WorkloadEndpoint = raw.read()?;
+    let read = told(update::workload_endpoint(&endpoint))?;
+    let here = endpoint.spec.node == reader.node;
+    let id = WorkloadId { namespace: endpoint.namespace().into(), name: endpoint.name().into() };
+    let seen = here.then(|| Seen::Endpoint(id, Some(Arc::new(endpoint))));
+    Ok(Read { seen, ..read })
+}
+
 fn namespace(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let namespace: Namespace = raw.read()?;
     let read = told(update::namespace(&namespace))?;
-    let metadata = namespace.metadata;
-    let shared =
-        metadata.labels.iter().flatten().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
-    let labels: Labels = Arc::new(shared.collect());
-    let mut annotations = metadata.annotations.unwrap_or_default();
-    annotations.retain(|k, _| k.starts_with("cni.projectcalico.org/"));
-    let facts = Arc::new(NamespaceFacts { labels, annotations });
-    let seen = Seen::Namespace(metadata.name.unwrap_or_default().into(), Some(facts));
+    let facts = Arc::new(NamespaceFacts::of(&namespace));
+    let seen = Seen::Namespace(namespace.metadata.name.unwrap_or_default().into(), Some(facts));
     Ok(Read { seen: Some(seen), ..read })
 }
 
@@ -173,6 +221,16 @@ fn pool(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
 fn profile(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
     let profile: api::v3::Profile = raw.read()?;
     if api::convert::profile_is_derived(profile.name()) {
+        return Ok(Read::default());
+    }
+    told(update::profile(&profile))
+}
+
+/// All that are stored, those that somebody made from namespaces among them; but for the one that every
+/// cluster has.
+fn stored_profile(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
+    let profile: api::v3::Profile = raw.read()?;
+    if profile.name() == api::convert::DEFAULT_ALLOW {
         return Ok(Read::default());
     }
     told(update::profile(&profile))
@@ -218,6 +276,7 @@ impl Seen {
     pub(crate) fn gone(&self) -> Self {
         match self {
             Self::Pod(id, _) => Self::Pod(id.clone(), None),
+            Self::Endpoint(id, _) => Self::Endpoint(id.clone(), None),
             Self::Namespace(name, _) => Self::Namespace(name.clone(), None),
             Self::Pools => Self::Pools,
             Self::FelixConfiguration(name, _) => Self::FelixConfiguration(name.clone(), None),

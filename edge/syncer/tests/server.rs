@@ -95,7 +95,7 @@ async fn delete(client: &Datastore, name: &str) {
 
 fn follow(client: Datastore) -> (Arc<Recorder>, JoinHandle<()>) {
     let recorder = Arc::new(Recorder::default());
-    let interests = Interests { node: "n".into(), interface_prefix: "cali".into() };
+    let interests = Interests { node: "n".into(), interface_prefix: "cali".into(), alone: false };
     let task = tokio::spawn(syncer::run(client, interests, recorder.clone()));
     (recorder, task)
 }
