@@ -1,18 +1,20 @@
 //! ADD and CHECK.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use cni::protocol::{Added, Failure, Request, codes};
-use datastore::{AddressesError, Ask, Resource};
+use datastore::{AddressesError, Ask, Datastore, Resource};
 use k8s_openapi::api::core::v1::Pod;
-use model::{IpVersion, WorkloadEndpoint, WorkloadId};
+use model::{IfaceName, IpVersion, WorkloadEndpoint, WorkloadId};
 use netlink::wire::HOST_MAC;
 use netlink::{Alias, Mac};
 use serde_json::Value;
+use syncer::NamespaceFacts;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -20,6 +22,7 @@ use crate::inbox::Order;
 use crate::kernel::{self, Plan, mac_text, parse_mac};
 use crate::pods::Attachment;
 use crate::server::{Cni, internal};
+use crate::workloads;
 
 /// How long an ADD waits for the datastore to be in sync, and for the pod to be known.
 const WAIT_FOR_SYNC: Duration = Duration::from_secs(10);
@@ -31,9 +34,9 @@ const PODS: Resource = Resource::core("pods", "Pod");
 
 impl Cni {
     pub(crate) async fn add(self: &Arc<Self>, request: &Request) -> Result<Added, Failure> {
-        let id = workload_id(request)?;
+        let id = self.workload_id(request)?;
         self.ready().await?;
-        let pod = self.find_pod(&id, request.arg("K8S_POD_UID")).await?;
+        let pod = self.find_pod(request, &id).await?;
         let _lane = self.lane(&id).await;
         let known = self.pods.attachment(&id).filter(|a| a.container == request.container_id);
         let mut plan = self.plan(request, &id, &pod)?;
@@ -51,7 +54,7 @@ impl Cni {
         plan.addresses = attachment.addresses;
         let mac = self.made_again(&plan).await?;
         let added = self.attach(request, &id, &pod, plan, async { Ok(mac) }).await?;
-        self.annotate(&id, &pod, &added.addresses, &request.container_id);
+        self.tell(request, &id, &pod, &added).await?;
         Ok(added)
     }
 
@@ -88,8 +91,26 @@ impl Cni {
                 self.bring_up(request, id, pod, plan).await?
             }
         };
-        self.annotate(id, pod, &added.addresses, &request.container_id);
+        self.tell(request, id, pod, &added).await?;
         Ok(added)
+    }
+
+    /// Tells the datastore what the pod has: behind the answer where the pod is there without it.
+    async fn tell(
+        self: &Arc<Self>,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        added: &Added,
+    ) -> Result<(), Failure> {
+        if self.place.alone.is_none() {
+            self.annotate(id, pod, &added.addresses, &request.container_id);
+            return Ok(());
+        }
+        let iface = added.host_ifname.parse();
+        let iface: IfaceName = iface.map_err(|e| internal("no interface name", &anyhow!("{e}")))?;
+        let endpoint = self.endpoint(request, id, pod, (&iface, &added.addresses))?;
+        self.publish(request, pod, &endpoint, added).await
     }
 
     /// What follows once an interface is made and its addresses are known. The pod's side is set up
@@ -127,7 +148,7 @@ impl Cni {
 
     /// CHECK: the interface, its addresses and routes, and the policy.
     pub(crate) async fn check(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
-        let id = workload_id(request)?;
+        let id = self.workload_id(request)?;
         self.ready().await?;
         let _lane = self.lane(&id).await;
         let attachment = self.pods.attachment(&id).filter(|a| a.container == request.container_id);
@@ -135,7 +156,7 @@ impl Cni {
             let msg = format!("container {} has no interface", request.container_id);
             return Err(Failure::new(codes::UNKNOWN_CONTAINER, msg));
         };
-        let pod = self.find_pod(&id, request.arg("K8S_POD_UID")).await?;
+        let pod = self.find_pod(request, &id).await?;
         let mut plan = self.plan(request, &id, &pod)?;
         plan.addresses.clone_from(&attachment.addresses);
         let wrong = kernel::check(plan).await;
@@ -168,8 +189,29 @@ impl Cni {
         Ok(())
     }
 
-    /// The pod of that name and UID, on this node: from what was seen, else from the API.
-    async fn find_pod(&self, id: &WorkloadId, uid: Option<&str>) -> Result<Arc<Pod>, Failure> {
+    /// The pod of that name and UID, on this node: from what was seen, else from the API. Where nobody can
+    /// be asked, what the request says of it.
+    async fn find_pod(&self, request: &Request, id: &WorkloadId) -> Result<Arc<Pod>, Failure> {
+        let Some(alone) = &self.place.alone else {
+            return self.ask_for_pod(request, id, (&self.place.datastore, &id.name)).await;
+        };
+        let (Some(kubernetes), Some(name)) = (&alone.kubernetes, workloads::pod_name(id)) else {
+            return Ok(Arc::new(workloads::unknown_pod(request, id, &self.node)));
+        };
+        let mut pod = self.ask_for_pod(request, id, (kubernetes, &name)).await?;
+        // Kubernetes may have another name for it.
+        let spec = Arc::make_mut(&mut pod).spec.get_or_insert_default();
+        spec.node_name = Some(self.node.clone());
+        Ok(pod)
+    }
+
+    async fn ask_for_pod(
+        &self,
+        request: &Request,
+        id: &WorkloadId,
+        (datastore, name): (&Datastore, &str),
+    ) -> Result<Arc<Pod>, Failure> {
+        let uid = request.arg("K8S_POD_UID");
         let right = |pod: &Pod| uid.is_none() || pod.metadata.uid.as_deref() == uid;
         let deadline = Instant::now() + WAIT_FOR_POD;
         let mut changed = self.pods.changed.subscribe();
@@ -179,7 +221,7 @@ impl Cni {
             if let Some(pod) = self.pods.pod(id).filter(|p| right(p)) {
                 return Ok(pod);
             }
-            let asked = self.datastore.get::<Pod>(&PODS, Some(&id.namespace), &id.name);
+            let asked = datastore.get::<Pod>(&PODS, Some(&id.namespace), name);
             match timeout_at(deadline, asked).await {
                 Ok(Ok(Some(pod))) => match self.is_ours(&pod) {
                     Ok(()) if right(&pod) => return Ok(Arc::new(pod)),
@@ -203,7 +245,7 @@ impl Cni {
     fn is_ours(&self, pod: &Pod) -> Result<(), String> {
         let spec = pod.spec.as_ref();
         match spec.and_then(|s| s.node_name.as_deref()) {
-            Some(node) if node == self.node => Ok(()),
+            Some(node) if node == self.kubernetes_node => Ok(()),
             Some(node) => Err(format!("it is bound to node {node}")),
             None => Err("it is bound to no node yet".to_owned()),
         }
@@ -217,7 +259,8 @@ impl Cni {
         pod: &Pod,
         foreseen: oneshot::Sender<Vec<IpAddr>>,
     ) -> Result<Vec<IpAddr>, Failure> {
-        let ask = self.ask(request, id, pod)?;
+        let facts = self.namespace_facts(&id.namespace).await;
+        let ask = self.ask(request, id, pod, &facts)?;
         self.addresses.assign(&ask, Some(foreseen)).await.map_err(|e| {
             let transient = e.is_transient();
             let code = if transient { codes::TRY_AGAIN } else { codes::INTERNAL };
@@ -230,8 +273,13 @@ impl Cni {
         })
     }
 
-    fn ask(&self, request: &Request, id: &WorkloadId, pod: &Pod) -> Result<Ask, Failure> {
-        let facts = self.pods.namespace(&id.namespace).unwrap_or_default();
+    fn ask(
+        &self,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        facts: &NamespaceFacts,
+    ) -> Result<Ask, Failure> {
         let bad = |what: &str, e: &dyn std::fmt::Display| {
             Failure::new(codes::INVALID_CONFIG, format!("{what}: {e}"))
         };
@@ -243,9 +291,7 @@ impl Cni {
         let ipam = &request.config["ipam"];
         let mut ask = Ask {
             handle: handle(request),
-            owner: [("namespace", &*id.namespace), ("pod", &*id.name)]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into(),
+            owner: self.owner(id),
             node_labels: self.pods.node_labels(),
             namespace_labels: facts.labels.clone(),
             ..Ask::default()
@@ -280,6 +326,17 @@ impl Cni {
             ask.exactly = parsed.map_err(|e| bad("ipAddrs", &e))?;
         }
         Ok(ask)
+    }
+
+    /// Whose the addresses are, as it is written beside them.
+    fn owner(&self, id: &WorkloadId) -> BTreeMap<String, String> {
+        let pod = match &self.place.alone {
+            None => Some(id.name.to_string()),
+            Some(_) => workloads::pod_name(id),
+        };
+        // Of a container nothing is written but its node, which is every address's.
+        let Some(pod) = pod else { return BTreeMap::new() };
+        [("namespace".to_owned(), id.namespace.to_string()), ("pod".to_owned(), pod)].into()
     }
 
     /// What the interface shall be, but for its addresses.
@@ -325,7 +382,7 @@ impl Cni {
         plan: Plan,
         raise: impl Future<Output = Result<Mac, Failure>>,
     ) -> Result<Added, Failure> {
-        let endpoint = self.endpoint(pod, &plan)?;
+        let endpoint = self.endpoint(request, id, pod, (&plan.host_iface, &plan.addresses))?;
         self.pods.attach(
             id.clone(),
             Attachment {
@@ -358,11 +415,25 @@ impl Cni {
         })
     }
 
-    fn endpoint(&self, pod: &Pod, plan: &Plan) -> Result<WorkloadEndpoint, Failure> {
-        endpoint_of(pod, self.interface_prefix(), &plan.addresses).map_err(|why| Failure {
+    fn endpoint(
+        &self,
+        request: &Request,
+        id: &WorkloadId,
+        pod: &Pod,
+        (iface, addresses): (&IfaceName, &[IpAddr]),
+    ) -> Result<WorkloadEndpoint, Failure> {
+        let made = endpoint_of(pod, self.interface_prefix(), addresses);
+        let made = made.map_err(|why| Failure {
             code: codes::INTERNAL,
             msg: "the pod cannot be understood".to_owned(),
             details: why,
+        })?;
+        Ok(match &self.place.alone {
+            None => made,
+            Some(alone) => {
+                let made = WorkloadEndpoint { iface: iface.clone(), ..made };
+                self.as_written(alone, (request, id), made)
+            }
         })
     }
 
@@ -370,7 +441,16 @@ impl Cni {
     async fn undo(self: &Arc<Self>, request: &Request, id: &WorkloadId) -> Result<()> {
         self.detach(id, &request.container_id).await?;
         self.addresses.release(&handle(request)).await?;
+        self.withdraw(id, &request.container_id).await?;
         Ok(())
+    }
+
+    /// Whom a request is about.
+    pub(crate) fn workload_id(&self, request: &Request) -> Result<WorkloadId, Failure> {
+        match &self.place.alone {
+            None => workload_id(request),
+            Some(_) => workloads::endpoint_id(request, &self.node),
+        }
     }
 }
 
@@ -405,7 +485,7 @@ pub(crate) fn handle(request: &Request) -> String {
     format!("{}.{}", request.network(), request.container_id)
 }
 
-pub(crate) fn workload_id(request: &Request) -> Result<WorkloadId, Failure> {
+fn workload_id(request: &Request) -> Result<WorkloadId, Failure> {
     let arg = |key: &str| {
         let found = request.arg(key).filter(|v| !v.is_empty());
         found.ok_or_else(|| {

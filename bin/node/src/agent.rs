@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use datastore::{Addresses, Datastore};
+use datastore::Addresses;
 use model::NodeName;
 use syncer::Interests;
 use telemetry::{Aspects, DocumentFn, Endpoints, Health, Logs, Registry, Report};
@@ -21,7 +21,9 @@ use crate::felix::{self, Configuration};
 use crate::foreign;
 use crate::inbox::Inbox;
 use crate::kernel;
+use crate::place::Place;
 use crate::pods::Pods;
+use crate::reporting;
 use crate::serve;
 use crate::server::{self, Cni, Parts};
 use crate::settings::Settings;
@@ -29,7 +31,7 @@ use crate::startup;
 use crate::status::Shared;
 
 /// The node agent: programs the kernel of this node as the cluster says. All settings come from
-/// the environment (NODENAME, KUBECONFIG, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, CALICO_CUT_FLOWS
+/// the environment (NODENAME, KUBECONFIG, DATASTORE_TYPE and ETCD_*, IP, IP6, CALICO_IPV4POOL_*, FELIX_*, CALICO_CUT_FLOWS
 /// (auto, on, off: whether established flows end that policy denies now), and CALICO_RUN_DIR
 /// and CALICO_LIB_DIR for the folders of sockets and files), from a configuration file, and from
 /// the FelixConfigurations of the cluster, in falling priority.
@@ -105,12 +107,13 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let mut registry = Registry::default();
     let shared = Arc::new(Shared::new(&settings.node, &mut registry));
     let inbox = Arc::new(Inbox::default());
-    let datastore = Datastore::connect(settings.kubeconfig.as_deref()).await?;
+    let place = Arc::new(Place::connect(&settings).await?);
+    let datastore = place.datastore.clone();
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
 
     serve_status(&settings, &health, &shared)?;
-    let configured = load(&settings, &datastore, (&health, &shared)).await?;
+    let configured = load(&settings, &place, (&health, &shared)).await?;
     configured.log(&logs);
     shared.configured(&configured);
     let node = NodeName::from(settings.node.as_str());
@@ -130,7 +133,7 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
     serve::spawn("metrics", config.metrics.as_ref(), endpoints);
     let parts = Parts {
-        datastore: datastore.clone(),
+        place: place.clone(),
         addresses: addresses.clone(),
         pods: pods.clone(),
         inbox: inbox.clone(),
@@ -144,12 +147,13 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let interests = Interests {
         node: settings.node.clone(),
         interface_prefix: cni.interface_prefix().to_owned(),
+        alone: place.alone.is_some(),
     };
     tokio::spawn(cni.work_off());
-    tokio::spawn(syncer::run(datastore.clone(), interests, pods.clone()));
-    let changed =
-        felix::changed(settings.clone(), datastore.clone(), pods.clone(), logs, configured);
-    tokio::spawn(startup::run(settings, datastore, addresses, pods, started));
+    tokio::spawn(syncer::run(datastore, interests, pods.clone()));
+    reporting::spawn(&settings, &place, &configured, &pods).await?;
+    let changed = felix::changed(settings.clone(), place.clone(), pods.clone(), logs, configured);
+    tokio::spawn(startup::run(settings, place, addresses, pods, started));
 
     let end = tokio::select! {
         ended = wait_for_the_end(&engine) => ended.map(|()| End::Told)?,
@@ -179,10 +183,10 @@ async fn wait_for_the_end(engine: &std::thread::JoinHandle<()>) -> Result<()> {
 /// environment and the file say where: who asks whether the agent lives must get an answer.
 async fn load(
     settings: &Settings,
-    datastore: &Datastore,
+    place: &Place,
     (health, shared): (&Health, &Arc<Shared>),
 ) -> Result<Configuration> {
-    let early = felix::local(settings).health;
+    let early = felix::local(settings).config.health;
     let endpoints = || {
         let (config, status) = (shared.clone(), status(health, shared));
         Endpoints {
@@ -193,7 +197,7 @@ async fn load(
         }
     };
     let serving = serve::spawn("health", early.as_ref(), endpoints());
-    let configured = felix::load(settings, datastore).await?;
+    let configured = felix::load(settings, place).await?;
     if configured.felix.config.health != early {
         serving.stop();
         serve::spawn("health", configured.felix.config.health.as_ref(), endpoints());

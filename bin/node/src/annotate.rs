@@ -46,7 +46,7 @@ impl Cni {
             let mut backoff = Backoff::default();
             for _ in 0..ATTEMPTS {
                 let place = (Some(&*id.namespace), &*id.name);
-                match cni.datastore.patch(&PODS, place, None, &patch).await {
+                match cni.place.datastore.patch(&PODS, place, None, &patch).await {
                     Ok(_) => return,
                     Err(e) if e.next() != Next::Retry => {
                         // Gone, or another pod of the same name: nothing to say any more.

@@ -146,6 +146,8 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         }
         self.shared.mtu.store(self.dataplane.pod_mtu(), Ordering::Relaxed);
         self.shared.applied(&applied, self.calc.counts());
+        let in_force = |id: &&WorkloadId| self.dataplane.is_in_force(id);
+        self.shared.in_force(|| self.overlay.local().filter(in_force).cloned().collect());
         self.retry = applied.retry_after.unwrap_or(IDLE).min(self.again.get().unwrap_or(IDLE));
         self.reporter.report(if applied.failures.is_empty() {
             Report::good()

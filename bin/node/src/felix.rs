@@ -6,17 +6,16 @@ use std::time::Duration;
 use anyhow::bail;
 use api::v3::FelixConfiguration;
 use config::{Config, LogLevel, Problem, Resolved, Source, Sources, resolve};
-use datastore::{Backoff, Datastore, Error, Resource};
-use k8s_openapi::api::core::v1::Node;
+use datastore::{Backoff, Error, Resource};
 use serde_json::{Value, json};
 use telemetry::Logs;
 
+use crate::place::Place;
 use crate::pods::Pods;
 use crate::policies::CutFlows;
 use crate::settings::Settings;
 
 const FELIX: Resource = Resource::calico("felixconfigurations", "FelixConfiguration");
-const NODES: Resource = Resource::core("nodes", "Node");
 
 /// How long changes are gathered before they are looked at.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -87,31 +86,28 @@ impl Configuration {
 }
 
 /// What the environment and the file say, before the datastore is asked.
-pub(crate) fn local(settings: &Settings) -> Config {
+pub(crate) fn local(settings: &Settings) -> Resolved {
     let environment = std::env::vars().collect();
     let file = settings.felix_file.clone();
-    resolve(&Sources { environment, file, ..Sources::default() }).config
+    resolve(&Sources { environment, file, ..Sources::default() })
 }
 
 /// Waits until the datastore has answered: without its word nothing may be programmed.
 ///
 /// # Errors
 /// A value is bad that the agent must not run with.
-pub(crate) async fn load(
-    settings: &Settings,
-    datastore: &Datastore,
-) -> anyhow::Result<Configuration> {
-    let configuration = ask(settings, datastore).await;
+pub(crate) async fn load(settings: &Settings, place: &Place) -> anyhow::Result<Configuration> {
+    let configuration = ask(settings, place).await;
     if let Some(Problem { name, source, message, .. }) = configuration.fatal() {
         bail!("{name} (from: {source}) must not be wrong: {message}");
     }
     Ok(configuration)
 }
 
-async fn ask(settings: &Settings, datastore: &Datastore) -> Configuration {
+async fn ask(settings: &Settings, place: &Place) -> Configuration {
     let mut backoff = Backoff::default();
     loop {
-        match read(settings, datastore).await {
+        match read(settings, place).await {
             Ok(configuration) => {
                 for Problem { name, source, message, .. } in &configuration.felix.problems {
                     tracing::warn!(name, error = message, %source, "bad setting left out");
@@ -142,13 +138,13 @@ fn cut_flows(settings: &Settings, resources: &[FelixConfiguration]) -> CutFlows 
     given.into_iter().flatten().find_map(parse).unwrap_or_default()
 }
 
-async fn read(settings: &Settings, datastore: &Datastore) -> Result<Configuration, Error> {
-    let resources = match datastore.list_all::<FelixConfiguration>(&FELIX).await {
+async fn read(settings: &Settings, place: &Place) -> Result<Configuration, Error> {
+    let resources = match place.datastore.list_all::<FelixConfiguration>(&FELIX).await {
         Err(Error::NotFound(_)) => Vec::new(), // a cluster without the kind
         other => other?,
     };
-    let node: Option<Node> = datastore.get(&NODES, None, &settings.node).await?;
-    let labels = node.and_then(|n| n.metadata.labels).unwrap_or_default();
+    let node = place.node(&settings.node).await?;
+    let labels = node.and_then(|n| n.view.metadata.labels).unwrap_or_default();
     let labels = labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
     let cut_flows = cut_flows(settings, &resources);
     let felix = resolve(&Sources {
@@ -167,7 +163,7 @@ async fn read(settings: &Settings, datastore: &Datastore) -> Result<Configuratio
 /// not taken: a mistake in one object must not end the agents of all nodes.
 pub(crate) async fn changed(
     settings: Arc<Settings>,
-    datastore: Datastore,
+    place: Arc<Place>,
     pods: Arc<Pods>,
     logs: Logs,
     mut in_force: Configuration,
@@ -176,7 +172,7 @@ pub(crate) async fn changed(
     while changed.changed().await.is_ok() {
         tokio::time::sleep(SETTLE).await;
         changed.mark_unchanged();
-        let now = ask(&settings, &datastore).await;
+        let now = ask(&settings, &place).await;
         if let Some(Problem { name, source, message, .. }) = now.fatal() {
             tracing::error!(name, error = message, %source, "all stays as it was configured before");
             continue;

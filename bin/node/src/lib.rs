@@ -1,6 +1,6 @@
 //! `calico-node`: the agent of one node.
 //!
-//! Goes in: the environment (`FELIX_*`, `NODENAME`, `KUBECONFIG`, ...), the API, the CNI plugin's
+//! Goes in: the environment (`FELIX_*`, `NODENAME`, `KUBECONFIG`, `ETCD_*`, ...), the API, the CNI plugin's
 //! requests, the kernel's notifications. Comes out: a kernel that enforces policy and routes pods,
 //! the node's own annotations, health, metrics, logs.
 //!
@@ -33,14 +33,17 @@ mod inbox;
 mod kernel;
 mod memory;
 mod overlay;
+mod place;
 mod pods;
 mod policies;
 mod recover;
 mod release;
+mod reporting;
 mod serve;
 mod server;
 mod settings;
 mod startup;
 mod status;
+mod workloads;
 
 pub use agent::run;

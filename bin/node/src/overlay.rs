@@ -60,6 +60,11 @@ impl Overlay {
         Some(Update::Workload(id.clone(), None))
     }
 
+    /// Every endpoint of this node; some twice.
+    pub(crate) fn local(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.attached.keys().chain(self.api.keys())
+    }
+
     fn effective(&self, id: WorkloadId) -> Update {
         let endpoint = match (self.attached.get(&id), self.api.get(&id)) {
             (None, api) => api.cloned(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use api::v3::WorkloadEndpoint;
 use k8s_openapi::api::core::v1::Pod;
 use model::network::Node;
 use model::{Labels, NodeName, WorkloadId};
@@ -26,6 +27,7 @@ pub(crate) struct Attachment {
 #[derive(Default)]
 struct Tables {
     pods: HashMap<WorkloadId, Arc<Pod>>,
+    endpoints: HashMap<WorkloadId, Arc<WorkloadEndpoint>>,
     namespaces: HashMap<Arc<str>, Arc<NamespaceFacts>>,
     attachments: HashMap<WorkloadId, Attachment>,
     node: Arc<Node>,
@@ -79,6 +81,11 @@ impl Pods {
 
     pub(crate) fn all(&self) -> Vec<(WorkloadId, Arc<Pod>)> {
         self.tables().pods.iter().map(|(id, pod)| (id.clone(), pod.clone())).collect()
+    }
+
+    /// The endpoints of this node, where they are objects of their own.
+    pub(crate) fn endpoints(&self) -> Vec<(WorkloadId, Arc<WorkloadEndpoint>)> {
+        self.tables().endpoints.iter().map(|(id, it)| (id.clone(), it.clone())).collect()
     }
 
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<NamespaceFacts>> {
@@ -176,6 +183,8 @@ impl Sink for Pods {
                 }
                 self.changed.send_modify(|n| *n += 1);
             }
+            Seen::Endpoint(id, Some(it)) => drop(tables.endpoints.insert(id, it)),
+            Seen::Endpoint(id, None) => drop(tables.endpoints.remove(&id)),
             Seen::Namespace(name, facts) => match facts {
                 Some(facts) => drop(tables.namespaces.insert(name, facts)),
                 None => drop(tables.namespaces.remove(&name)),

@@ -2,11 +2,12 @@
 //! datastore which addresses they hold.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
 use datastore::Backoff;
-use model::{IfaceName, Update};
+use model::{IfaceName, Update, WorkloadEndpoint};
 use netlink::Alias;
 
 use crate::add::endpoint_of;
@@ -45,6 +46,20 @@ impl Cni {
             }
         }
         let mut kept: HashSet<&str> = HashSet::new();
+        for (id, endpoint) in self.pods.endpoints() {
+            let container = endpoint.spec.container_id.as_str();
+            let Some(found) = by_container.get(container) else { continue };
+            let Some(alias) = &found.alias else { continue };
+            match api::convert::workload_endpoint(&endpoint) {
+                Ok(it) => {
+                    let it = WorkloadEndpoint { iface: found.iface.clone(), ..it };
+                    self.pods.attach(id, attachment(alias, &it.addresses));
+                    self.attached_before(alias, it);
+                }
+                Err(error) => tracing::warn!(%id, %error, "a running pod cannot be understood"),
+            }
+            kept.insert(alias.container.as_str());
+        }
         for (id, pod) in self.pods.all() {
             // Left by a predecessor of the same name: its DEL, or GC, removes it.
             let Some((iface, alias)) = pod.metadata.uid.as_deref().and_then(|u| by_pod.get(u))
@@ -56,18 +71,11 @@ impl Cni {
             match endpoint_of(&pod, self.interface_prefix(), addresses) {
                 Ok(mut endpoint) => {
                     endpoint.iface = (*iface).clone();
-                    let container = alias.container.clone();
-                    let endpoint = Arc::new(endpoint);
-                    self.inbox.order(Order::Attach { container, endpoint, done: None });
+                    self.attached_before(alias, endpoint);
                 }
                 Err(error) => tracing::warn!(%id, error, "a running pod cannot be understood"),
             }
-            let attachment = Attachment {
-                container: alias.container.clone(),
-                network: alias.network.clone(),
-                addresses: addresses.clone(),
-            };
-            self.pods.attach(id, attachment);
+            self.pods.attach(id, attachment(alias, addresses));
             kept.insert(alias.container.as_str());
         }
         tracing::info!(pods = kept.len(), "running pods recognised");
@@ -76,10 +84,16 @@ impl Cni {
             if by_container.contains_key(container) || self.is_foreign(owner, &found) {
                 continue;
             }
+            self.withdraw_of(container).await?;
             let released = self.addresses.release(handle).await?;
             tracing::info!(handle, released, "addresses of a container that is gone released");
         }
         Ok(())
+    }
+
+    fn attached_before(&self, alias: &Alias, endpoint: WorkloadEndpoint) {
+        let (container, endpoint) = (alias.container.clone(), Arc::new(endpoint));
+        self.inbox.order(Order::Attach { container, endpoint, done: None });
     }
 
     /// An interface that somebody else made for that pod: its addresses are not ours to release.
@@ -97,5 +111,13 @@ impl Cni {
             .map(|p| api::convert::interface_name(p, namespace, pod))
             .collect();
         found.iter().any(|f| f.alias.is_none() && names.iter().any(|n| f.iface.as_str() == n))
+    }
+}
+
+fn attachment(alias: &Alias, addresses: &[IpAddr]) -> Attachment {
+    Attachment {
+        container: alias.container.clone(),
+        network: alias.network.clone(),
+        addresses: addresses.to_vec(),
     }
 }

@@ -10,7 +10,7 @@ use cni::spool;
 use model::{IfaceName, WorkloadId};
 use tokio::sync::oneshot;
 
-use crate::add::{handle, workload_id};
+use crate::add::handle;
 use crate::inbox::Order;
 use crate::kernel;
 use crate::server::{Cni, internal};
@@ -24,7 +24,7 @@ const WAIT_FOR_RULES: Duration = Duration::from_secs(5);
 impl Cni {
     /// DEL: the interface goes now; what needs the datastore and fails is left for later.
     pub(crate) async fn del(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
-        let id = workload_id(request).ok();
+        let id = self.workload_id(request).ok();
         let lane = match &id {
             Some(id) => Some(self.lane(id).await),
             None => None,
@@ -43,8 +43,8 @@ impl Cni {
         // The runtime need not wait for the datastore: the file outlives us if we die here.
         if let Err(error) = spool::leave(&self.socket, &request) {
             tracing::warn!(%error, "a deletion could not be noted, doing it now");
-            let released = self.addresses.release(&handle(&request)).await;
-            return released.map(drop).map_err(|e| internal("releasing failed", &e.into()));
+            let released = self.give_back(&request).await;
+            return released.map_err(|e| internal("releasing failed", &e));
         }
         tokio::spawn(async move { cni.work_off_one(&request).await });
         Ok(())
@@ -79,22 +79,33 @@ impl Cni {
 
     /// Finishes one deletion; its note goes when that worked.
     async fn work_off_one(&self, request: &Request) {
-        match self.addresses.release(&handle(request)).await {
-            Ok(_) => {
+        match self.give_back(request).await {
+            Ok(()) => {
                 let name = format!("{}-{}.json", request.container_id, request.ifname);
                 let _ = std::fs::remove_file(spool::folder(&self.socket).join(name));
             }
             Err(error) => {
-                tracing::warn!(container = request.container_id, %error, "addresses not released yet");
+                let error = format!("{error:#}");
+                let container = &request.container_id;
+                tracing::warn!(container, error, "addresses not released yet");
             }
         }
+    }
+
+    /// What the datastore has of a container goes.
+    async fn give_back(&self, request: &Request) -> Result<()> {
+        if let Ok(id) = self.workload_id(request) {
+            self.withdraw(&id, &request.container_id).await?;
+        }
+        self.addresses.release(&handle(request)).await?;
+        Ok(())
     }
 
     /// Deletions that were left while we were away, or that failed: again and again.
     pub(crate) async fn work_off(self: Arc<Self>) {
         loop {
             for (_, request) in spool::waiting(&self.socket) {
-                if let Ok(id) = workload_id(&request) {
+                if let Ok(id) = self.workload_id(&request) {
                     let _lane = self.lane(&id).await;
                     if let Err(error) = self.detach(&id, &request.container_id).await {
                         tracing::warn!(%id, error = %format!("{error:#}"), "interface not removed");
@@ -129,8 +140,19 @@ impl Cni {
         for handle in held.keys() {
             let container = handle.strip_prefix(network).and_then(|h| h.strip_prefix('.'));
             if container.is_some_and(|c| !valid.contains(c)) {
+                self.withdraw_of(container.unwrap_or_default()).await.map_err(|e| failed(&e))?;
                 let released = self.addresses.release(handle).await;
                 released.map_err(|e| failed(&e.into()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what endpoints of this node still speak of a container that is gone.
+    pub(crate) async fn withdraw_of(&self, container: &str) -> Result<()> {
+        for (id, endpoint) in self.pods.endpoints() {
+            if endpoint.spec.container_id == container {
+                self.withdraw(&id, container).await?;
             }
         }
         Ok(())

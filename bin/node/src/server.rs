@@ -1,20 +1,23 @@
 //! The CNI server: one connection, one request, one reply.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cni::protocol::{Failure, Reply, Request, codes};
-use datastore::{Addresses, Datastore};
+use datastore::Addresses;
 use model::{IfaceName, WorkloadId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::inbox::Inbox;
+use crate::place::Place;
 use crate::pods::Pods;
 use crate::status::Shared;
+use crate::workloads;
 
 /// Longest request; configurations are small.
 const MAX_REQUEST: u64 = 4 << 20;
@@ -34,11 +37,15 @@ pub(crate) struct Cni {
     /// What the names of pods' interfaces begin with; the first that of pods to come.
     pub(crate) interface_prefixes: Vec<String>,
     pub(crate) pod_mtu: Option<u32>,
-    pub(crate) datastore: Datastore,
+    /// What Kubernetes calls this node.
+    pub(crate) kubernetes_node: String,
+    pub(crate) place: Arc<Place>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) pods: Arc<Pods>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) shared: Arc<Shared>,
+    /// Networks that have a profile.
+    pub(crate) made_profiles: Mutex<HashSet<String>>,
     pub(crate) socket: PathBuf,
     pub(crate) host_settings: Arc<netlink::Settings>,
     lanes: Vec<Mutex<()>>,
@@ -46,7 +53,7 @@ pub(crate) struct Cni {
 
 /// What [`Cni`] is made from.
 pub(crate) struct Parts {
-    pub(crate) datastore: Datastore,
+    pub(crate) place: Arc<Place>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) pods: Arc<Pods>,
     pub(crate) inbox: Arc<Inbox>,
@@ -57,11 +64,15 @@ pub(crate) struct Parts {
 
 impl Cni {
     pub(crate) fn new(settings: &crate::settings::Settings, parts: Parts) -> Self {
+        let named = settings.node_ref.as_ref().filter(|_| parts.place.alone.is_some());
+        let kubernetes_node = named.unwrap_or(&settings.node);
         Self {
             node: settings.node.clone(),
             interface_prefixes: parts.interface_prefixes,
             pod_mtu: settings.pod_mtu,
-            datastore: parts.datastore,
+            kubernetes_node: kubernetes_node.clone(),
+            place: parts.place,
+            made_profiles: Mutex::default(),
             addresses: parts.addresses,
             pods: parts.pods,
             inbox: parts.inbox,
@@ -88,7 +99,10 @@ impl Cni {
     /// Name of a pod's interface on the host, if it is made now.
     pub(crate) fn host_iface(&self, id: &WorkloadId) -> Result<IfaceName> {
         let prefix = self.interface_prefix();
-        let name = api::convert::interface_name(prefix, &id.namespace, &id.name);
+        let name = match &self.place.alone {
+            None => api::convert::interface_name(prefix, &id.namespace, &id.name),
+            Some(_) => workloads::interface(prefix, id),
+        };
         name.parse()
             .with_context(|| format!("interfacePrefix {prefix:?} is too long (want up to 4 bytes)"))
     }

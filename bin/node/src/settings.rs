@@ -36,6 +36,8 @@ pub(crate) struct DefaultPool {
 pub(crate) struct Settings {
     pub(crate) node: String,
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// What Kubernetes calls the node, for a datastore that knows nothing of it.
+    pub(crate) node_ref: Option<String>,
     /// Sockets: `cni.sock`, `status.sock`.
     pub(crate) run_dir: PathBuf,
     /// For other processes: `nodename`.
@@ -78,6 +80,7 @@ impl Settings {
         Ok(Self {
             node: node_name(&get)?,
             kubeconfig: get("KUBECONFIG").map(PathBuf::from),
+            node_ref: get("CALICO_K8S_NODE_REF"),
             log: LogConfig {
                 filter: level.unwrap_or_else(|| "info".into()),
                 format: if json { Format::Json } else { Format::Text },

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use telemetry::{Report, Reporter};
 
 use crate::detect;
+use crate::place::{Alone, CORE_NODES, Place};
 use crate::pods::Pods;
 use crate::settings::{DefaultPool, Settings};
 
-const NODES: Resource = Resource::core("nodes", "Node");
 const POOLS: Resource = Resource::calico("ippools", "IPPool");
 const TIERS: Resource = Resource::calico("tiers", "Tier");
 const FELIX: Resource = Resource::calico("felixconfigurations", "FelixConfiguration");
@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Everything, until it has worked; then tunnel addresses follow the pools for ever.
 pub(crate) async fn run(
     settings: Arc<Settings>,
-    datastore: Datastore,
+    place: Arc<Place>,
     addresses: Arc<Addresses>,
     pods: Arc<Pods>,
     reporter: Reporter,
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     let mut backoff = Backoff::default();
     loop {
         pools.mark_unchanged();
-        match once(&settings, &datastore, &addresses).await {
+        match once(&settings, &place, &addresses).await {
             Ok(tunnels) => {
                 // Pods get their packet size from the tunnels, so these must be in force first.
                 pods.node_has(&tunnels).await;
@@ -62,7 +62,7 @@ pub(crate) async fn run(
         tokio::time::sleep(SETTLE).await;
         pools.mark_unchanged();
         addresses.settings_changed();
-        while let Err(error) = tunnels(&settings, &datastore, &addresses).await {
+        while let Err(error) = tunnels(&settings, &place, &addresses).await {
             tracing::warn!(error = %format!("{error:#}"), "tunnel addresses not settled");
             backoff.wait().await;
         }
@@ -70,62 +70,52 @@ pub(crate) async fn run(
     }
 }
 
-async fn once(
-    settings: &Settings,
-    datastore: &Datastore,
-    addresses: &Addresses,
-) -> Result<Vec<IpAddr>> {
-    let node = this_node(settings, datastore).await?;
+async fn once(settings: &Settings, place: &Place, addresses: &Addresses) -> Result<Vec<IpAddr>> {
+    let node = place.this_node(settings).await?;
+    let core = node.core.unwrap_or_default();
     let interfaces = crate::kernel::blocking(detect::interfaces).await?;
     let mut own = BTreeMap::new();
     for (version, wanted) in &settings.addresses {
-        if let Some(net) = detect::address(*version, wanted, &interfaces, &node)? {
+        if let Some(net) = detect::address(*version, wanted, &interfaces, &core)? {
             own.insert(*version, net);
         }
     }
     if own.is_empty() {
         bail!("the node has no address of either family");
     }
-    no_conflict(settings, datastore, &own).await?;
-    let text = |v| own.get(&v).map_or(Value::Null, |net: &IpNet| json!(net.to_string()));
-    let annotations = json!({
-        "projectcalico.org/IPv4Address": text(IpVersion::V4),
-        "projectcalico.org/IPv6Address": text(IpVersion::V6),
-        "projectcalico.org/agent": concat!("calico-rs/", env!("CARGO_PKG_VERSION")),
-    });
-    patch_node(settings, datastore, annotations).await?;
-    tokio::try_join!(async { defaults(settings, datastore).await }, async {
-        network_available(settings, datastore, &node).await
-    },)?;
+    no_conflict(settings, place, &own).await?;
+    let text = |v| own.get(&v).map(ToString::to_string);
+    let agent = concat!("calico-rs/", env!("CARGO_PKG_VERSION")).to_owned();
+    let said = [
+        ("IPv4Address", text(IpVersion::V4)),
+        ("IPv6Address", text(IpVersion::V6)),
+        ("agent", Some(agent)),
+    ];
+    place.say(&settings.node, &said.into()).await?;
+    tokio::try_join!(defaults(settings, &place.datastore), network_available(settings, place))?;
     addresses.settings_changed();
-    let tunnels = tunnels(settings, datastore, addresses).await?;
+    let tunnels = tunnels(settings, place, addresses).await?;
     write_files(settings).await?;
     Ok(tunnels)
-}
-
-async fn this_node(settings: &Settings, datastore: &Datastore) -> Result<Node> {
-    let found = datastore.get::<Node>(&NODES, None, &settings.node).await?;
-    found.with_context(|| format!("the cluster has no node {:?} yet", settings.node))
 }
 
 /// Two nodes with one address would take each other's traffic.
 async fn no_conflict(
     settings: &Settings,
-    datastore: &Datastore,
+    place: &Place,
     own: &BTreeMap<IpVersion, IpNet>,
 ) -> Result<()> {
     if std::env::var("DISABLE_NODE_IP_CHECK").is_ok_and(|v| v == "true") {
         return Ok(());
     }
-    for other in datastore.list_all::<Node>(&NODES).await? {
-        let name = other.metadata.name.clone().unwrap_or_default();
+    for other in place.nodes().await? {
+        let name = other.name();
         if name == settings.node {
             continue;
         }
-        let annotations = other.metadata.annotations.unwrap_or_default();
-        for key in ["IPv4Address", "IPv6Address"] {
-            let net = annotations.get(&format!("projectcalico.org/{key}"));
-            let net = net.and_then(|n| n.parse::<IpNet>().ok());
+        let bgp = other.spec.bgp.clone().unwrap_or_default();
+        for text in [bgp.ipv4_address, bgp.ipv6_address] {
+            let net = api::net::prefix(&text).ok();
             if let Some(net) = net.filter(|n| own.values().any(|o| o.addr() == n.addr())) {
                 bail!("node {name} uses the address {} already", net.addr());
             }
@@ -134,14 +124,19 @@ async fn no_conflict(
     Ok(())
 }
 
-async fn patch_node(settings: &Settings, datastore: &Datastore, annotations: Value) -> Result<()> {
-    let patch = json!({"metadata": {"annotations": annotations}});
-    datastore.patch(&NODES, (None, &settings.node), None, &patch).await?;
-    Ok(())
-}
-
-/// Clears the condition by which cloud providers keep pods away from nodes without a network.
-async fn network_available(settings: &Settings, datastore: &Datastore, node: &Node) -> Result<()> {
+/// Clears the condition by which cloud providers keep pods away from nodes without a network, where there is
+/// a Kubernetes that has this node.
+async fn network_available(settings: &Settings, place: &Place) -> Result<()> {
+    let datastore = match &place.alone {
+        None => &place.datastore,
+        Some(Alone { kubernetes: Some(kubernetes), .. }) => kubernetes,
+        Some(_) => return Ok(()),
+    };
+    let name = match &place.alone {
+        Some(_) => settings.node_ref.as_ref().unwrap_or(&settings.node),
+        None => &settings.node,
+    };
+    let Some(node) = datastore.get::<Node>(&CORE_NODES, None, name).await? else { return Ok(()) };
     let mut conditions =
         node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     let now = jiff::Timestamp::now();
@@ -164,10 +159,8 @@ async fn network_available(settings: &Settings, datastore: &Datastore, node: &No
     }
     // With the revision that the list was read at: a kubelet that writes meanwhile wins, we retry.
     let revision = &node.metadata.resource_version;
-    let fresh = datastore.get::<Node>(&NODES, None, &settings.node).await?;
-    let fresh = fresh.and_then(|n| n.metadata.resource_version).or_else(|| revision.clone());
-    let patch = json!({"metadata": {"resourceVersion": fresh}, "status": {"conditions": all}});
-    datastore.patch(&NODES, (None, &settings.node), Some("status"), &patch).await?;
+    let patch = json!({"metadata": {"resourceVersion": revision}, "status": {"conditions": all}});
+    datastore.patch(&CORE_NODES, (None, name), Some("status"), &patch).await?;
     Ok(())
 }
 
@@ -240,30 +233,26 @@ fn guid() -> String {
 }
 
 /// Tunnel addresses where pools need them, none where they do not.
-async fn tunnels(
-    settings: &Settings,
-    datastore: &Datastore,
-    addresses: &Addresses,
-) -> Result<Vec<IpAddr>> {
-    let node = this_node(settings, datastore).await?;
-    let labels = node.metadata.labels.iter().flatten();
+async fn tunnels(settings: &Settings, place: &Place, addresses: &Addresses) -> Result<Vec<IpAddr>> {
+    let node = place.this_node(settings).await?.view;
+    let labels = node.labels().iter();
     let labels = labels.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
     let labels: model::Labels = Arc::new(labels);
-    let (mut all, mut changed) = (Vec::new(), serde_json::Map::new());
-    for (version, key) in
-        [(IpVersion::V4, "IPv4VXLANTunnelAddr"), (IpVersion::V6, "IPv6VXLANTunnelAddr")]
-    {
-        let key = format!("projectcalico.org/{key}");
+    let (mut all, mut changed) = (Vec::new(), BTreeMap::new());
+    let spec = node.spec;
+    for (version, key, known) in [
+        (IpVersion::V4, "IPv4VXLANTunnelAddr", spec.ipv4_vxlan_tunnel_addr),
+        (IpVersion::V6, "IPv6VXLANTunnelAddr", spec.ipv6_vxlan_tunnel_addr),
+    ] {
         let address = addresses.tunnel(TunnelKind::Vxlan(version), &labels).await?;
         all.extend(address);
         let address = address.map(|a| a.to_string());
-        let known = node.metadata.annotations.as_ref().and_then(|a| a.get(&key));
-        if known != address.as_ref() {
-            changed.insert(key, json!(address));
+        if known != address.clone().unwrap_or_default() {
+            changed.insert(key, address);
         }
     }
     if !changed.is_empty() {
-        patch_node(settings, datastore, Value::Object(changed)).await?;
+        place.say(&settings.node, &changed).await?;
     }
     Ok(all)
 }

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dataplane::Applied;
 use flows::Cut;
 use hooks::Finding;
+use model::WorkloadId;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use serde_json::{Value, json};
 use syncer::SyncState;
 use telemetry::{Health, Registry};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::felix::Configuration;
 
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     /// Tables of other programs changed.
     pub(crate) others_changed: Notify,
     in_sync: AtomicBool,
+    /// Endpoints of this node whose policy is in the kernel, as soon as somebody wants to know.
+    in_force: OnceLock<watch::Sender<BTreeSet<WorkloadId>>>,
     facts: Mutex<Facts>,
 }
 
@@ -122,6 +125,7 @@ impl Shared {
             upstream: AtomicBool::new(false),
             others_changed: Notify::new(),
             in_sync: AtomicBool::new(false),
+            in_force: OnceLock::new(),
             facts: Mutex::default(),
         }
     }
@@ -146,6 +150,22 @@ impl Shared {
         self.metrics.refused.set((facts.unprogrammed.len() + facts.misread.len()) as i64);
         self.metrics.resync_state.set(3);
         self.in_sync.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on, which endpoints of this node are in force is told.
+    pub(crate) fn report_endpoints(&self) -> watch::Receiver<BTreeSet<WorkloadId>> {
+        self.in_force.get_or_init(|| watch::Sender::new(BTreeSet::new())).subscribe()
+    }
+
+    /// After each apply: which they are, if somebody wants to know.
+    pub(crate) fn in_force(&self, which: impl FnOnce() -> BTreeSet<WorkloadId>) {
+        let Some(sender) = self.in_force.get() else { return };
+        let which = which();
+        sender.send_if_modified(|before| {
+            let new = *before != which;
+            *before = which;
+            new
+        });
     }
 
     /// Established flows that policy denies now were cut.
