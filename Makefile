@@ -47,7 +47,7 @@ lint: setup
 	dev/deny.sh
 
 bench: build
-	@dev/setup.sh valgrind:valgrind
+	@dev/setup.sh valgrind:valgrind python3:python3
 	$(CARGO) bench --locked --workspace
 	bench/instructions.sh
 

@@ -12,6 +12,7 @@
     reason = "a benchmark prints, and ends when something fails"
 )]
 
+mod agent;
 mod bed;
 mod calicoctl;
 mod cni_add;
@@ -23,9 +24,11 @@ mod report;
 mod sandbox;
 mod set_member;
 mod store;
+mod view;
+mod world;
 
 /// The benchmarks by name, in the order of the table.
-const ALL: [(&str, fn()); 9] = [
+const ALL: [(&str, fn()); 11] = [
     ("sandbox", sandbox::run),
     ("cni-add", cni_add::run),
     ("policy", policy::run),
@@ -36,6 +39,8 @@ const ALL: [(&str, fn()); 9] = [
     ("store", store::run),
     ("calicoctl", calicoctl::run),
     ("calicoctl-kubernetes", calicoctl::kubernetes),
+    ("agent", agent::run),
+    ("view", view::run),
 ];
 
 fn main() {

@@ -117,8 +117,11 @@ fn one(
     (flipped.saturating_duration_since(started), bed.runtime.block_on(write).unwrap())
 }
 
+/// A namespace, and an address in it.
+pub(crate) type End<'a> = (&'a testkit::Netns, std::net::IpAddr);
+
 /// Sends from one pod to another and sees what arrives.
-struct Prober {
+pub(crate) struct Prober {
     from: UdpSocket,
     to: UdpSocket,
     /// When each datagram was sent; its number is its place.
@@ -128,15 +131,19 @@ struct Prober {
 
 impl Prober {
     fn new(from: &Pod, to: &Pod) -> Self {
-        let socket = |pod: &Pod, port: u16| {
-            let socket = pod.netns.run(|| UdpSocket::bind((pod.addresses[0], port))).unwrap();
+        Self::between((&from.netns, from.addresses[0]), (&to.netns, to.addresses[0]), PORT)
+    }
+
+    /// Between two addresses, each in a namespace of its own.
+    pub(crate) fn between(from: End<'_>, to: End<'_>, port: u16) -> Self {
+        let socket = |(netns, address): End<'_>, port: u16| {
+            let socket = netns.run(|| UdpSocket::bind((address, port))).unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
         };
-        let it =
-            Self { from: socket(from, 0), to: socket(to, PORT), sent: Vec::new(), arrived: None };
-        it.from.connect((to.addresses[0], PORT)).unwrap();
-        it
+        let (from, at) = (socket(from, 0), to.1);
+        from.connect((at, port)).unwrap();
+        Self { from, to: socket(to, port), sent: Vec::new(), arrived: None }
     }
 
     /// Sends one and takes in what has arrived.
@@ -153,7 +160,7 @@ impl Prober {
         std::thread::sleep(EVERY);
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
             self.step();
@@ -161,7 +168,7 @@ impl Prober {
     }
 
     /// When the first datagram was sent that met the wanted verdict.
-    fn until(&mut self, allowed: bool, patience: Duration) -> Option<Instant> {
+    pub(crate) fn until(&mut self, allowed: bool, patience: Duration) -> Option<Instant> {
         let (end, first) = (Instant::now() + patience, self.sent.len());
         while Instant::now() < end {
             self.step();
