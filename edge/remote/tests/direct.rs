@@ -151,7 +151,7 @@ async fn reports() {
     let mut raw = Client::connect([etcd.url()], None).await.unwrap();
     let reports = Reports::connect(&options(&etcd), "", "n").await.unwrap();
     let root = "/calico/felix/v2/no-region/host/n";
-    let (uptime, ttl) = (Duration::from_millis(1_500), Duration::from_secs(60));
+    let (uptime, ttl) = (Duration::from_millis(1_500), Duration::from_mins(1));
     reports.lives("2026-01-01T00:00:00Z", uptime, true, ttl).await.unwrap();
     let status = raw.get(format!("{root}/status"), None).await.unwrap();
     let value: Value = serde_json::from_slice(status.kvs()[0].value()).unwrap();

@@ -68,8 +68,8 @@ async fn follow(datastore: Datastore, known: Arc<Mutex<BTreeMap<String, String>>
         tokio::time::sleep(Duration::from_millis(20)).await;
         if revision.is_none() {
             let Ok(page) = datastore.list(&SETS, 10_000, None).await else { continue };
-            let read = |item: &serde_json::value::RawValue| entry(&item.get().parse().unwrap());
-            *known.lock().unwrap() = page.items.iter().map(|item| read(item)).collect();
+            let read = |item: datastore::Item| entry(&item.read().unwrap());
+            *known.lock().unwrap() = page.items.into_iter().map(read).collect();
             revision = Some(page.revision);
         }
         let from = revision.clone().unwrap_or_default();
