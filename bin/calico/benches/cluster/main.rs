@@ -28,7 +28,7 @@ mod view;
 mod world;
 
 /// The benchmarks by name, in the order of the table.
-const ALL: [(&str, fn()); 11] = [
+const ALL: [(&str, fn()); 12] = [
     ("sandbox", sandbox::run),
     ("cni-add", cni_add::run),
     ("policy", policy::run),
