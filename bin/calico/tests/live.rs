@@ -109,6 +109,41 @@ fn damage(s: &Sandbox) {
     agrees(s, question, [Some("allow"), None]);
 }
 
+/// Watches real packets of a connection for some seconds, in which it is tried.
+fn traced(s: &Sandbox, port: &str) -> (Value, i32) {
+    std::thread::scope(|scope| {
+        let question = format!("--trace 5 default/client default/web:{port}");
+        let watching = scope.spawn(move || live(s, NODES[0], &question));
+        eventually("packets are traced", || {
+            let tables = s.on_node(NODES[0], "nft list tables");
+            if tables.contains("calico-trace-") { Ok(()) } else { Err(tables) }
+        });
+        s.ask(&format!("probe --from default/client --to default/web --port {port} -o json"));
+        watching.join().unwrap()
+    })
+}
+
+/// What the kernel does with real packets is what policy says, and is told by the rule that decides.
+fn trace(s: &Sandbox) {
+    for (port, verdict) in [("80", "allow"), ("81", "deny")] {
+        let (live, code) = traced(s, port);
+        let trace = &live["trace"];
+        assert_eq!((code, &trace["agrees"]), (0, &json!(true)), "{port}: {live:#}");
+        let packets = trace["packets"].as_array().unwrap();
+        let first = packets.first().unwrap_or_else(|| panic!("{port}: none came by: {live:#}"));
+        assert_eq!(first["verdict"], verdict, "{first:#}");
+        assert_eq!(first["headers"][0]["port"].to_string(), port, "{first:#}");
+        let events = first["events"].as_array().unwrap();
+        let ingress = |e: &&Value| {
+            let said = e["chainComment"].as_str().unwrap_or_default();
+            said.starts_with("ingress KubernetesNetworkPolicy default/only-client")
+        };
+        let of_policy = events.iter().find(ingress);
+        assert_eq!(of_policy.is_some(), verdict == "allow", "{first:#}");
+    }
+    assert!(!s.on_node(NODES[0], "nft list tables").contains("calico-trace-"));
+}
+
 /// Who else has a say on the node is found by `node preflight`, and by the agent, which reports it.
 fn preflight(s: &Sandbox) {
     let node = format!("node:{}", NODES[1]);
@@ -170,6 +205,7 @@ fn the_kernel_is_asked() {
     let elsewhere = why(&s, NODES[1], "default/client default/web:80");
     assert_eq!(elsewhere.code, 1);
     assert!(elsewhere.err.contains("does not pass through this node"), "{}", elsewhere.err);
+    trace(&s);
     preflight(&s);
     damage(&s);
     s.down(&before);

@@ -168,6 +168,9 @@ pub(crate) struct WhyArgs {
     /// On a node: also asks the rules that are in its kernel; exit code 3 if they disagree.
     #[arg(long)]
     pub(crate) live: bool,
+    /// With --live: traces real packets of such flows for so long, too.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) trace: Option<u64>,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: ResultOutput,

@@ -131,7 +131,8 @@ pub(crate) fn why(access: &Access, args: &WhyArgs) -> Result<Outcome> {
     };
     asking(access, &args.about, |asker| {
         let answer = asker.ask(&question, true).map_err(anyhow::Error::msg)?;
-        let live = if args.live { Some(live::look(asker, &question)?) } else { None };
+        let ask = args.live || args.trace.is_some();
+        let live = if ask { Some(live::look(asker, &question, args.trace)?) } else { None };
         let mut out = Out::new();
         if args.output == ResultOutput::Json {
             let mut told = json!(answer);

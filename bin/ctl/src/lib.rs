@@ -32,6 +32,7 @@ mod selectors;
 mod settings;
 mod suggest;
 mod template;
+mod trace;
 mod version;
 
 use std::ffi::{OsStr, OsString};

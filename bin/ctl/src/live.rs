@@ -15,9 +15,12 @@ use policy::{Direction, Packet, Step, Verdict, View};
 use serde_json::{Value, json};
 
 use crate::Outcome;
+use crate::trace::{Tables, Traced, trace};
 
 /// The table that is ours.
-const TABLE: &str = "calico";
+pub(crate) const TABLE: &str = "calico";
+/// Where a host's packets to itself leave, and arrive.
+const LOOPBACK: &str = "lo";
 /// Comments in the kernel are cut behind so many bytes.
 const LONGEST_COMMENT: usize = 120;
 
@@ -25,6 +28,7 @@ const LONGEST_COMMENT: usize = 120;
 pub(crate) struct Live {
     node: NodeName,
     looks: Vec<Look>,
+    tables: BTreeMap<IpVersion, Table>,
 }
 
 /// One packet.
@@ -35,6 +39,8 @@ struct Look {
     run: Run,
     /// Where the two part ways.
     difference: Vec<String>,
+    /// What real packets met.
+    traced: Option<Traced>,
 }
 
 /// This node as its kernel knows it.
@@ -46,13 +52,20 @@ struct Kernel {
     tables: BTreeMap<IpVersion, Table>,
 }
 
-/// Reads this node's kernel, and asks it the same question.
-pub(crate) fn look(asker: &Asker<'_>, question: &Question) -> Result<Live> {
+/// Reads this node's kernel, and asks it the same question; and watches real packets for so many
+/// seconds.
+pub(crate) fn look(asker: &Asker<'_>, question: &Question, seconds: Option<u64>) -> Result<Live> {
     let mut kernel = Kernel::open()?;
     let node = kernel.node(asker.view())?;
     let packets = asker.packets(question).map_err(anyhow::Error::msg)?;
-    let looks = packets.into_iter().map(|packet| one(&mut kernel, asker, &node, packet));
-    Ok(Live { looks: looks.collect::<Result<_>>()?, node })
+    let looks = packets.iter().map(|packet| one(&mut kernel, asker, &node, *packet));
+    let mut looks: Vec<Look> = looks.collect::<Result<_>>()?;
+    if let Some(seconds) = seconds {
+        for (look, traced) in looks.iter_mut().zip(trace(&packets, seconds)?) {
+            look.traced = Some(traced);
+        }
+    }
+    Ok(Live { looks, node, tables: kernel.tables })
 }
 
 fn one(kernel: &mut Kernel, asker: &Asker<'_>, node: &NodeName, packet: Packet) -> Result<Look> {
@@ -78,7 +91,7 @@ fn one(kernel: &mut Kernel, asker: &Asker<'_>, node: &NodeName, packet: Packet) 
     } else {
         machine::run(table, &asked(&packet), &way)
     };
-    let mut look = Look { packet, way, here, run, difference: Vec::new() };
+    let mut look = Look { packet, way, here, run, difference: Vec::new(), traced: None };
     if look.agrees() == Some(false) {
         look.difference = look.find_difference(table);
     }
@@ -146,13 +159,18 @@ impl Kernel {
         let (input, output) = (end(packet.source)?, end(packet.destination)?);
         // Where there is no way to what was translated, the packet was routed no other way than this.
         let before = packet.original.filter(|_| input.is_none());
-        let towards = before.and_then(|(address, _)| end(address).ok().flatten());
+        let first = before.and_then(|(address, _)| end(address).ok());
+        let towards = first.map(|out| out.unwrap_or_else(|| LOOPBACK.to_owned()));
         Ok(Way { input, output, towards, local: self.local.clone() })
     }
 }
 
 impl Live {
     pub(crate) fn outcome(&self) -> Outcome {
+        let traced = |look: &Look| look.traced.as_ref()?.agrees(look.here.verdict);
+        if self.looks.iter().any(|look| traced(look) == Some(false)) {
+            return Outcome::Disagree;
+        }
         let answers = || self.looks.iter().map(Look::agrees);
         if answers().any(|a| a == Some(false)) {
             Outcome::Disagree
@@ -168,15 +186,27 @@ impl Live {
         match answer.get_mut("backends").and_then(Value::as_array_mut) {
             Some(backends) => {
                 for (backend, look) in backends.iter_mut().zip(&self.looks) {
-                    backend["live"] = look.json(&self.node);
+                    backend["live"] = self.json(look);
                 }
             }
             None => {
                 if let Some(look) = self.looks.first() {
-                    answer["live"] = look.json(&self.node);
+                    answer["live"] = self.json(look);
                 }
             }
         }
+    }
+
+    fn tables(&self, look: &Look) -> Tables<'_> {
+        Tables(&self.tables, look.packet.version())
+    }
+
+    fn json(&self, look: &Look) -> Value {
+        let mut told = look.json(&self.node);
+        if let Some(traced) = &look.traced {
+            told["trace"] = traced.json(look.here.verdict, &self.tables(look));
+        }
+        told
     }
 
     /// For people.
@@ -184,6 +214,9 @@ impl Live {
         let mut text = String::new();
         for look in &self.looks {
             look.tell(&self.node, &mut text);
+            if let Some(traced) = &look.traced {
+                traced.tell(look.here.verdict, &self.tables(look), &mut text);
+            }
         }
         text
     }
