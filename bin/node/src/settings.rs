@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
 use model::IpVersion;
 use telemetry::{Format, LogConfig};
 
@@ -51,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) cluster_type: String,
     /// The text of the configuration file; empty where there is none.
     pub(crate) felix_file: String,
+    /// Whether another node may have the same address.
+    pub(crate) shared_address: bool,
     /// Whether established flows are cut that policy denies now; as written.
     pub(crate) cut_flows: Option<String>,
 }
@@ -91,6 +95,7 @@ impl Settings {
             pod_mtu: number(&get, "CNI_MTU")?.filter(|m| *m > 0),
             cluster_type: get("CLUSTER_TYPE").unwrap_or_else(|| "k8s".into()),
             felix_file: String::new(),
+            shared_address: flag(&get, "DISABLE_NODE_IP_CHECK", false)?,
             cut_flows: get("CALICO_CUT_FLOWS"),
             run_dir,
             lib_dir,
@@ -134,15 +139,19 @@ fn default_pools(get: &Get<'_>) -> Result<Vec<DefaultPool>> {
         let name = |key: &str| format!("CALICO_IPV{version}POOL_{key}");
         let cidr = get(&name("CIDR")).or(default_cidr.map(str::to_owned));
         let Some(cidr) = cidr.filter(|c| c != "none") else { continue };
+        let family = if version == "4" { IpVersion::V4 } else { IpVersion::V6 };
+        if !cidr.parse::<IpNet>().is_ok_and(|net| IpVersion::of_net(&net) == family) {
+            bail!("{} is {cidr:?}, want an IPv{version} prefix or none", name("CIDR"));
+        }
         let mode = |key: &str, default: &str| encap(&name(key), get(&name(key)), default);
         let vxlan = mode("VXLAN", "Never")?;
         let default_ipip = if version == "4" && vxlan == "Never" { "Always" } else { "Never" };
-        let default_size = if version == "4" { 26 } else { 122 };
+        let (sizes, default_size) = if version == "4" { (20..=32, 26) } else { (116..=128, 122) };
         pools.push(DefaultPool {
             cidr,
             ipip: mode("IPIP", default_ipip)?,
             vxlan,
-            block_size: number(get, &name("BLOCK_SIZE"))?.unwrap_or(default_size) as u8,
+            block_size: block_size(get, &name("BLOCK_SIZE"), sizes)?.unwrap_or(default_size),
             nat_outgoing: flag(get, &name("NAT_OUTGOING"), version == "4")?,
             node_selector: get(&name("NODE_SELECTOR")).unwrap_or_else(|| "all()".into()),
             disable_bgp_export: flag(get, &name("DISABLE_BGP_EXPORT"), false)?,
@@ -175,6 +184,14 @@ fn number(get: &Get<'_>, name: &str) -> Result<Option<u32>> {
     let parse =
         |text: String| text.parse().with_context(|| format!("{name} is {text:?}, want a number"));
     get(name).map(parse).transpose()
+}
+
+fn block_size(get: &Get<'_>, name: &str, sizes: RangeInclusive<u8>) -> Result<Option<u8>> {
+    let Some(given) = number(get, name)? else { return Ok(None) };
+    match u8::try_from(given) {
+        Ok(size) if sizes.contains(&size) => Ok(Some(size)),
+        _ => bail!("{name} is {given}, want {} to {}", sizes.start(), sizes.end()),
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +243,10 @@ mod tests {
             ("CNI_MTU", "x"),
             ("CALICO_IPV4POOL_VXLAN", "perhaps"),
             ("NO_DEFAULT_POOLS", "perhaps"),
+            ("CALICO_IPV4POOL_BLOCK_SIZE", "282"),
+            ("CALICO_IPV4POOL_CIDR", "10.0.0.0/99"),
+            ("CALICO_IPV6POOL_CIDR", "10.0.0.0/16"),
+            ("DISABLE_NODE_IP_CHECK", "perhaps"),
         ] {
             let error = parse(&[("NODENAME", "a"), (name, value)]).unwrap_err();
             assert!(format!("{error:#}").contains(name), "{error:#}");

@@ -105,7 +105,7 @@ async fn no_conflict(
     place: &Place,
     own: &BTreeMap<IpVersion, IpNet>,
 ) -> Result<()> {
-    if std::env::var("DISABLE_NODE_IP_CHECK").is_ok_and(|v| v == "true") {
+    if settings.shared_address {
         return Ok(());
     }
     for other in place.nodes().await? {

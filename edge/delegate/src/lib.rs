@@ -132,7 +132,9 @@ impl Kubernetes {
         F: Future<Output = kube::Result<T>>,
     {
         let Ok(place) = tokio::time::timeout(PATIENCE, self.gate.acquire()).await else {
-            return Err(Unanswered(format!("{what} could not be asked: too many questions at once")));
+            return Err(Unanswered(format!(
+                "{what} could not be asked: too many questions at once"
+            )));
         };
         let _place = place;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));

@@ -39,6 +39,8 @@ pub(crate) enum Event {
     Put(Entry),
     /// What was kept at `raw` is gone.
     Gone {
+        /// The bytes that were kept, where the store tells.
+        last: Option<Box<[u8]>>,
         raw: Box<str>,
         revision: u64,
     },

@@ -133,7 +133,7 @@ impl Slot {
             let raws = snapshot.entries.iter().map(|e| &e.raw).chain(&snapshot.same);
             let listed: HashSet<&str> = raws.map(|raw| &**raw).collect();
             let gone = known.keys.keys().filter(|raw| !listed.contains(&***raw)).cloned();
-            let gone = gone.map(|raw| Event::Gone { raw, revision: snapshot.revision });
+            let gone = gone.map(|raw| Event::Gone { raw, revision: snapshot.revision, last: None });
             let gone: Vec<Event> = gone.collect();
             let mut entries = snapshot.entries;
             entries.sort_by_key(|entry| entry.revision);
@@ -203,7 +203,7 @@ impl Known {
                 }
                 (Object::new(entry.key, entry.revision, entry.value), false)
             }
-            Event::Gone { raw, revision } => {
+            Event::Gone { raw, revision, .. } => {
                 let Some(key) = self.keys.get(&raw).cloned() else { return };
                 if self.raws.get(&key).is_some_and(|shown| *shown != raw) {
                     // The older of two places of one object.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn gone(name: &str, revision: u64) -> Event {
-        Event::Gone { raw: format!("/raw/{name}").into(), revision }
+        Event::Gone { raw: format!("/raw/{name}").into(), revision, last: None }
     }
 
     fn put(name: &str, revision: u64) -> Event {
@@ -364,7 +364,7 @@ mod tests {
         slot.apply(Batch { revision: 11, events: vec![Event::Put(at("p", 11))] });
         slot.apply(Batch { revision: 12, events: vec![Event::Put(at("default.p", 12))] });
         assert_eq!(slot.raw("g/r/p").as_deref(), Some("p"));
-        let event = Event::Gone { raw: "default.p".into(), revision: 13 };
+        let event = Event::Gone { raw: "default.p".into(), revision: 13, last: None };
         slot.apply(Batch { revision: 13, events: vec![event] });
         assert_eq!((slot.at("p"), slot.at("default.p")), (Some(11), None));
         assert_eq!(changes(&slot, 10), [(ChangeKind::Updated, "g/r/p".into(), 11)]);

@@ -71,9 +71,11 @@ async fn next(
 fn told(plural: &str, event: Event) -> Option<WatchEvent> {
     Some(match event {
         Event::Put(entry) => WatchEvent::Put(shown(entry)),
-        Event::Gone { raw, revision } => {
-            // Whatever it was, its place says its name.
-            let (_, mut value) = layout::decode(plural, &raw, 0, b"{}").ok()?;
+        Event::Gone { raw, revision, last } => {
+            // Its place says its name; of old names of policies, only with what it was.
+            let last = last.as_deref().unwrap_or(b"{}");
+            let bare = || layout::decode(plural, &raw, 0, b"{}");
+            let (_, mut value) = layout::decode(plural, &raw, 0, last).or_else(|_| bare()).ok()?;
             value["metadata"]["resourceVersion"] = json!(revision.to_string());
             WatchEvent::Gone(value)
         }

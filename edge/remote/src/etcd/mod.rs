@@ -467,10 +467,14 @@ impl Backend for Etcd {
     async fn watch(&self, kind: &str, after: u64) -> Result<Changes, RemoteError> {
         let plural = plural(kind);
         let (from, to) = layout::range(plural);
-        let options = WatchOptions::new()
+        let mut options = WatchOptions::new()
             .with_range(to)
             .with_start_revision(after.cast_signed() + 1)
             .with_progress_notify();
+        // Where the key alone does not say the name.
+        if layout::named_kinds().contains(&plural) {
+            options = options.with_prev_key();
+        }
         let mut client = self.client.watch_client().max_decoding_message_size(ANSWER);
         let stream = in_time(client.watch(from, Some(options))).await?;
         Ok(Changes { plural: plural.into(), stream })
@@ -532,9 +536,10 @@ pub(crate) struct Changes {
     stream: WatchStream,
 }
 
-fn gone(kv: &KeyValue) -> Option<Event> {
+fn gone(kv: &KeyValue, last: Option<&KeyValue>) -> Option<Event> {
     let raw = std::str::from_utf8(kv.key()).ok()?.into();
-    Some(Event::Gone { raw, revision: kv.mod_revision().cast_unsigned() })
+    let last = last.map(|kv| kv.value().into());
+    Some(Event::Gone { raw, revision: kv.mod_revision().cast_unsigned(), last })
 }
 
 impl Watch for Changes {
@@ -560,8 +565,10 @@ impl Watch for Changes {
             let kv = event.kv()?;
             match event.event_type() {
                 // What cannot be read any more is not there, as in a list.
-                EventType::Put => entry(&self.plural, kv).map(Event::Put).or_else(|| gone(kv)),
-                EventType::Delete => gone(kv),
+                EventType::Put => {
+                    entry(&self.plural, kv).map(Event::Put).or_else(|| gone(kv, event.prev_kv()))
+                }
+                EventType::Delete => gone(kv, event.prev_kv()),
             }
         });
         let events: Vec<Event> = events.collect();

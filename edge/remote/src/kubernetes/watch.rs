@@ -73,7 +73,7 @@ impl Changes {
             }
             WatchEvent::Deleted(object) => {
                 let (raw, revision) = convert::whereabouts(&object).map_err(RemoteError::Failed)?;
-                (Some(Event::Gone { raw: raw.into(), revision }), revision)
+                (Some(Event::Gone { raw: raw.into(), revision, last: None }), revision)
             }
             WatchEvent::Bookmark(mark) => {
                 let revision = mark.metadata.resource_version.parse();
