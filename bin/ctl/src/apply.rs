@@ -20,7 +20,7 @@ use crate::args::{Access, DeleteArgs, WriteArgs};
 use crate::cluster::{Cluster, Refused};
 use crate::files::{Loaded, load};
 use crate::print::{self, Out, Progress};
-use crate::{Outcome, check, suggest, usage, version, wait};
+use crate::{Outcome, check, suggest, unconfirmed, usage, version, wait};
 
 /// Requests on their way at the same time.
 const AT_ONCE: usize = 32;
@@ -44,7 +44,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// What was done, as the last line says it.
-    fn done(self) -> &'static str {
+    pub(crate) fn done(self) -> &'static str {
         match self {
             Self::Apply => "applied",
             Self::Create => "created",
@@ -72,19 +72,19 @@ impl Earnest {
 }
 
 /// An object on its way to the server.
-struct Change {
-    place: String,
-    kind: &'static Kind,
-    object: Value,
-    namespace: Option<String>,
-    name: String,
-    live: Option<Value>,
+pub(crate) struct Change {
+    pub(crate) place: String,
+    pub(crate) kind: &'static Kind,
+    pub(crate) object: Value,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) live: Option<Value>,
     /// Why it cannot be written, as things are.
-    refused: Option<String>,
+    pub(crate) refused: Option<String>,
 }
 
 impl Change {
-    fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         let slash = self.namespace.as_ref().map(|n| format!("{n}/")).unwrap_or_default();
         format!("{} {slash}{}", self.kind.kind, self.name)
     }
@@ -118,6 +118,10 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
             print::complain("nothing was changed");
             return Ok(Outcome::Failed);
         }
+        if let Some(window) = args.confirm_within {
+            return unconfirmed::send_all(&cluster, changes, mode, window).await;
+        }
+        unconfirmed::tell(&changes);
         send_all(&cluster, &changes, mode).await
     })
 }
@@ -308,7 +312,7 @@ async fn send_all(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<O
 }
 
 /// The last line, and the outcome.
-fn conclude<'a>(
+pub(crate) fn conclude<'a>(
     mut out: Out,
     done: &str,
     good: usize,
@@ -381,7 +385,7 @@ fn own_version(object: &Value) -> Option<&str> {
 }
 
 /// The object as it is to be, with what only the server knows taken from what exists.
-fn on_top_of(object: &Value, live: &Value) -> Value {
+pub(crate) fn on_top_of(object: &Value, live: &Value) -> Value {
     let mut object = object.clone();
     for key in ["resourceVersion", "uid", "finalizers", "ownerReferences"] {
         if object["metadata"].get(key).is_none()
@@ -399,7 +403,7 @@ fn on_top_of(object: &Value, live: &Value) -> Value {
 }
 
 /// Whether writing would change nothing.
-fn same(object: &Value, live: &Value) -> bool {
+pub(crate) fn same(object: &Value, live: &Value) -> bool {
     let meta = |o: &Value, key: &str| match o.pointer(&format!("/metadata/{key}")) {
         None | Some(Value::Null) => json!({}),
         Some(value) => value.clone(),

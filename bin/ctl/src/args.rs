@@ -5,6 +5,7 @@ mod examples;
 mod node;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -70,6 +71,12 @@ pub(crate) enum Verb {
     /// Deletes objects, from files or by name.
     #[command(after_help = examples::DELETE)]
     Delete(DeleteArgs),
+    /// Keeps a change that was made with --confirm-within.
+    #[command(after_help = examples::CONFIRM)]
+    Confirm(SettleArgs),
+    /// Takes back a change that was made with --confirm-within.
+    #[command(after_help = examples::REVERT)]
+    Revert(SettleArgs),
     /// Shows objects.
     #[command(after_help = examples::GET)]
     Get(GetArgs),
@@ -269,6 +276,36 @@ pub(crate) struct WriteArgs {
     /// Objects that exist already are left alone (create).
     #[arg(long)]
     pub(crate) skip_exists: bool,
+    /// Every node goes back to what was before, all objects together, unless `calicoctl confirm`
+    /// comes within this time (90s, 5m, 1h), even if the change cuts it off.
+    #[arg(long, value_name = "TIME", value_parser = window)]
+    pub(crate) confirm_within: Option<Duration>,
+}
+
+/// A time that a change may stay unconfirmed.
+fn window(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        other => return Err(format!("{other:?} is no unit (want s, m or h)")),
+    };
+    let count: u64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+    let window = Duration::from_secs(count.saturating_mul(unit));
+    if window < SHORTEST || window > confirm::mark::LONGEST {
+        return Err("want between 2s and 24h".to_owned());
+    }
+    Ok(window)
+}
+
+/// Less nobody can confirm.
+const SHORTEST: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+pub(crate) struct SettleArgs {
+    /// The change, as apply named it; need not be given where there is only one.
+    pub(crate) change: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -71,6 +71,11 @@ impl Cluster {
         &self.client
     }
 
+    /// The same, as agents use it.
+    pub(crate) fn datastore(&self) -> datastore::Datastore {
+        datastore::Datastore::over(self.client.clone())
+    }
+
     /// Where the objects of a kind come from here.
     pub(crate) fn source(&self, kind: &Kind) -> Source {
         match kind.source {

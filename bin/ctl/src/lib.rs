@@ -33,6 +33,7 @@ mod settings;
 mod suggest;
 mod template;
 mod trace;
+mod unconfirmed;
 mod version;
 
 use std::ffi::{OsStr, OsString};
@@ -131,6 +132,8 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Verb::Create(args) => apply::write(&access, apply::Mode::Create, &args),
         Verb::Replace(args) => apply::write(&access, apply::Mode::Replace, &args),
         Verb::Delete(args) => apply::delete(&access, &args),
+        Verb::Confirm(args) => unconfirmed::settle(&access, confirm::Decision::Confirmed, &args),
+        Verb::Revert(args) => unconfirmed::settle(&access, confirm::Decision::Reverted, &args),
         Verb::Get(args) => get::get(&access, &args),
         Verb::Patch(args) => patch::patch(&access, &args),
         Verb::Label(args) => patch::label(&access, &args),

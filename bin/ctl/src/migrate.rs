@@ -100,7 +100,8 @@ fn strip(object: &mut Value) {
 
 /// Creates what is exported, or replaces it. What comes first locks the datastore.
 pub(crate) fn import(access: &Access, args: MigrateImportArgs) -> Result<Outcome> {
-    let args = WriteArgs { files: args.files, namespace: None, skip_exists: false };
+    let args =
+        WriteArgs { files: args.files, namespace: None, skip_exists: false, confirm_within: None };
     let outcome = apply::write(access, Mode::Apply, &args)?;
     if outcome == Outcome::Done {
         print::complain(

@@ -19,6 +19,7 @@ use crate::drivers;
 use crate::engine::Engine;
 use crate::felix::{self, Configuration};
 use crate::foreign;
+use crate::guard::{self, Files, Keeper};
 use crate::inbox::Inbox;
 use crate::kernel;
 use crate::place::Place;
@@ -107,12 +108,13 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let mut registry = Registry::default();
     let shared = Arc::new(Shared::new(&settings.node, &mut registry));
     let inbox = Arc::new(Inbox::default());
-    let place = Arc::new(Place::connect(&settings).await?);
+    serve_status(&settings, &health, &shared)?;
+    let (place, cut_off) = guard::reach(&settings).await?;
+    let place = Arc::new(place);
     let datastore = place.datastore.clone();
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
 
-    serve_status(&settings, &health, &shared)?;
     let configured = load(&settings, &place, (&health, &shared)).await?;
     configured.log(&logs);
     shared.configured(&configured);
@@ -125,7 +127,12 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     };
     let tables = dataplane.policies().events()?;
     let again = dataplane.policies().again();
-    let engine = Engine::new(node, dataplane, (inbox.clone(), shared.clone()), (looping, again));
+    let files = Files::new(&settings.lib_dir);
+    let (errands, todo) = tokio::sync::mpsc::unbounded_channel();
+    let keeper = Keeper::new(files.clone(), errands, shared.clone());
+    let both = (inbox.clone(), shared.clone());
+    tokio::spawn(guard::run(todo, (place.clone(), files), both.clone()));
+    let engine = Engine::new(node, dataplane, both, (looping, again, keeper));
     let engine = std::thread::Builder::new().name("dataplane".into()).spawn(|| engine.run())?;
     drivers::watch_kernel(inbox.clone(), tables)?;
     tokio::spawn(foreign::watch(shared.clone()));
@@ -153,11 +160,12 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     tokio::spawn(syncer::run(datastore, interests, pods.clone()));
     reporting::spawn(&settings, &place, &configured, &pods).await?;
     let changed = felix::changed(settings.clone(), place.clone(), pods.clone(), logs, configured);
-    tokio::spawn(startup::run(settings, place, addresses, pods, started));
+    tokio::spawn(startup::run(settings.clone(), place, addresses, pods, started));
 
     let end = tokio::select! {
         ended = wait_for_the_end(&engine) => ended.map(|()| End::Told)?,
         () = changed => End::Reconfigured,
+        () = guard::back(&settings, cut_off) => End::Reconfigured,
     };
     tracing::info!("stopping; what is programmed stays in force");
     inbox.stop();

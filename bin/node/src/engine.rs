@@ -11,6 +11,7 @@ use model::{InSync, NodeName, Update, WorkloadId};
 use telemetry::{Report, Reporter};
 use tokio::sync::oneshot;
 
+use crate::guard::Keeper;
 use crate::inbox::{Batch, Inbox, Order};
 use crate::overlay::Overlay;
 use crate::policies::Again;
@@ -28,6 +29,7 @@ pub(crate) struct Engine<P, N, C> {
     shared: Arc<Shared>,
     reporter: Reporter,
     overlay: Overlay,
+    keeper: Keeper,
     calc: Calc,
     dataplane: Dataplane<P, N, C>,
     in_sync: Option<InSync>,
@@ -48,13 +50,14 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         node: NodeName,
         dataplane: Dataplane<P, N, C>,
         (inbox, shared): (Arc<Inbox>, Arc<Shared>),
-        (reporter, again): (Reporter, Again),
+        (reporter, again, keeper): (Reporter, Again, Keeper),
     ) -> Self {
         Self {
             inbox,
             shared,
             reporter,
             overlay: Overlay::new(node.clone()),
+            keeper,
             calc: Calc::new(node),
             dataplane,
             in_sync: None,
@@ -68,7 +71,7 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
     pub(crate) fn run(mut self) {
         self.reporter.report(Report::waiting("waiting for the datastore"));
         loop {
-            let batch = self.inbox.receive(self.retry.min(IDLE));
+            let batch = self.inbox.receive(self.patience());
             if batch.stop {
                 return;
             }
@@ -80,22 +83,38 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         }
     }
 
+    fn patience(&self) -> Duration {
+        self.keeper.patience().unwrap_or(IDLE).min(self.retry).min(IDLE)
+    }
+
     fn take_in(&mut self, batch: Batch) {
         let started = Instant::now();
         let count = batch.updates.len();
+        for (object, marked) in batch.marks {
+            let updates = self.keeper.saw(&object, marked);
+            self.feed(updates);
+        }
         for update in batch.updates {
             if update == Update::InSync {
                 self.in_sync = Some(InSync::after_snapshot());
             }
-            let update = self.overlay.hear(update);
+            let update = self.overlay.hear(self.keeper.hear(update));
             self.calc.update(update);
         }
         for order in batch.orders {
             self.obey(order);
         }
+        let updates = self.keeper.look();
+        self.feed(updates);
         if count > 0 {
             self.shared.metrics.updates.inc_by(count as i64);
             self.shared.metrics.update_seconds.observe(started.elapsed().as_secs_f64());
+        }
+    }
+
+    fn feed(&mut self, updates: Vec<Update>) {
+        for update in updates {
+            self.calc.update(update);
         }
     }
 
@@ -106,6 +125,10 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
                 let update = self.overlay.attach(container, endpoint);
                 self.calc.update(update);
                 self.waiting.extend(done.map(|done| (Waited::InForce(id), done)));
+            }
+            Order::Prepared { id } => {
+                let updates = self.keeper.prepared(&id);
+                self.feed(updates);
             }
             Order::Barrier { done } => self.waiting.push((Waited::Applied(u64::MAX), done)),
             Order::Detach { id, container, done } => {

@@ -1,14 +1,16 @@
 //! The one queue between the asynchronous side and the apply loop.
 
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use confirm::{Marked, Object};
 use model::{Update, WorkloadEndpoint, WorkloadId};
 use std::sync::Arc;
 use syncer::Pending;
 use tokio::sync::oneshot;
 
-/// What the CNI server asks of the apply loop.
+/// What the CNI server and others ask of the apply loop.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A pod has an interface now; `done` is answered once its policy is in force.
@@ -17,11 +19,15 @@ pub(crate) enum Order {
     Detach { id: WorkloadId, container: String, done: oneshot::Sender<()> },
     /// Answered once everything said so far is in the kernel.
     Barrier { done: oneshot::Sender<()> },
+    /// What is needed to go back from an unconfirmed change is on disk.
+    Prepared { id: Arc<str> },
 }
 
 /// What came together since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
+    /// Before the updates.
+    pub(crate) marks: Vec<(Object, Option<Arc<Marked>>)>,
     pub(crate) updates: Vec<Update>,
     pub(crate) orders: Vec<Order>,
     pub(crate) stop: bool,
@@ -30,6 +36,8 @@ pub(crate) struct Batch {
 #[derive(Default)]
 struct State {
     pending: Pending,
+    /// The last word on each object.
+    marks: BTreeMap<Object, Option<Arc<Marked>>>,
     orders: Vec<Order>, // bounded by the number of CNI calls in progress
     kernel: bool,
     stop: bool,
@@ -49,6 +57,11 @@ impl Inbox {
 
     pub(crate) fn order(&self, order: Order) {
         self.with(|s| s.orders.push(order));
+    }
+
+    /// An object is unconfirmed, or no longer; said before its update.
+    pub(crate) fn mark(&self, object: Object, marked: Option<Arc<Marked>>) {
+        self.with(|s| drop(s.marks.insert(object, marked)));
     }
 
     /// Something happened in the kernel.
@@ -74,12 +87,15 @@ impl Inbox {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
         loop {
-            let idle = state.pending.is_empty() && state.orders.is_empty();
+            let idle =
+                state.pending.is_empty() && state.orders.is_empty() && state.marks.is_empty();
             let left = deadline.saturating_duration_since(Instant::now());
             if !idle || state.kernel || state.stop || left.is_zero() {
                 state.kernel = false;
                 let orders = std::mem::take(&mut state.orders);
-                return Batch { updates: state.pending.take(), orders, stop: state.stop };
+                let marks = std::mem::take(&mut state.marks).into_iter().collect();
+                let (updates, stop) = (state.pending.take(), state.stop);
+                return Batch { marks, updates, orders, stop };
             }
             state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -15,7 +15,9 @@
 //! * what a pod was given by an ADD holds until its DEL, whatever the API says meanwhile
 //!   ([`overlay`]);
 //! * the kernel is the journal: after a restart, interfaces tell which containers there are
-//!   ([`recover`]).
+//!   ([`recover`]);
+//! * an unconfirmed change is in force only after what is needed to go back is on disk, and never
+//!   after its time ([`guard`]).
 //!
 //! Deliberately absent: policy semantics, netlink and nf_tables encoding, BGP.
 //!
@@ -29,6 +31,7 @@ mod drivers;
 mod engine;
 mod felix;
 mod foreign;
+mod guard;
 mod inbox;
 mod kernel;
 mod memory;

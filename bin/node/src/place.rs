@@ -40,17 +40,22 @@ pub(crate) struct OwnNode {
 }
 
 impl Place {
+    /// Whether it is in the API of Kubernetes.
+    pub(crate) fn has_kubernetes(settings: &Settings) -> Result<bool> {
+        let lookup = |parameter| parameter_of(settings, parameter);
+        Ok(remote::settings::datastore_type(&lookup)? == DatastoreType::Kubernetes)
+    }
+
     /// Finds it. An etcd that does not answer is waited for.
     ///
     /// # Errors
     /// Of what is configured.
     pub(crate) async fn connect(settings: &Settings) -> Result<Self> {
-        let lookup = |parameter| parameter_of(settings, parameter);
-        if remote::settings::datastore_type(&lookup)? == DatastoreType::Kubernetes {
+        if Self::has_kubernetes(settings)? {
             let cluster = Datastore::connect(settings.kubeconfig.as_deref()).await?;
             return Ok(Self { datastore: of_cluster(&cluster).await?, alone: None });
         }
-        let etcd = remote::settings::etcd(&lookup)?;
+        let etcd = remote::settings::etcd(&|parameter| parameter_of(settings, parameter))?;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let datastore = loop {
             match remote::datastore_on_etcd(&etcd).await {

@@ -174,6 +174,10 @@ impl Sink for Pods {
     }
 
     fn seen(&self, seen: Seen) {
+        let seen = match seen {
+            Seen::Unconfirmed(object, marked) => return self.inbox.mark(object, marked),
+            other => other,
+        };
         let mut tables = self.tables();
         match seen {
             Seen::Pod(id, pod) => {
@@ -196,7 +200,7 @@ impl Sink for Pods {
                     object.and_then(|o| o["spec"].get("datastoreReady").and_then(Value::as_bool));
                 tables.datastore_ready = ready != Some(false);
             }
-            Seen::ClusterInformation(..) => {}
+            Seen::ClusterInformation(..) | Seen::Unconfirmed(..) => {}
         }
     }
 

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use confirm::Decision;
 use dataplane::Applied;
 use flows::Cut;
 use hooks::Finding;
 use model::WorkloadId;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -33,6 +35,8 @@ pub(crate) struct Metrics {
     resyncs: Gauge,
     resync_state: Gauge,
     refused: Gauge,
+    unconfirmed: Gauge,
+    pub(crate) reverted: Counter,
     foreign: Family<[(&'static str, &'static str); 2], Gauge>,
 }
 
@@ -48,6 +52,8 @@ impl Metrics {
             resyncs: Gauge::default(),
             resync_state: Gauge::default(),
             refused: Gauge::default(),
+            unconfirmed: Gauge::default(),
+            reverted: Counter::default(),
             foreign: Family::default(),
         };
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
@@ -61,6 +67,12 @@ impl Metrics {
         gauge("felix_resyncs_started", "Lists of the datastore begun", &it.resyncs);
         gauge("felix_resync_state", "1 waiting, 2 listing, 3 in sync", &it.resync_state);
         gauge("felix_refused_objects", "Objects that count as absent or fail closed", &it.refused);
+        gauge("felix_unconfirmed_changes", "Changes that wait for a confirmation", &it.unconfirmed);
+        registry.register(
+            "felix_reverted_changes",
+            "Changes that were not confirmed in time",
+            it.reverted.clone(),
+        );
         registry.register(
             "felix_foreign_hooks",
             "Hooks by which other programs decide about packets, before policy or after it",
@@ -90,6 +102,9 @@ struct Facts {
     /// The last flows that were cut, in words, and how many there were.
     cut: (VecDeque<String>, u64),
     configuration: Value,
+    /// Changes that wait for a confirmation, and the last that ended.
+    unconfirmed: Value,
+    settled: VecDeque<Value>,
     /// Who else decides about packets.
     foreign: Value,
 }
@@ -218,6 +233,20 @@ impl Shared {
         self.facts().foreign = json!(found);
     }
 
+    /// Changes that wait for a confirmation.
+    pub(crate) fn unconfirmed(&self, document: Value) {
+        let count = document.as_array().map_or(0, Vec::len);
+        self.metrics.unconfirmed.set(count as i64);
+        self.facts().unconfirmed = document;
+    }
+
+    /// A change has ended in the store.
+    pub(crate) fn settled(&self, id: &str, end: Decision) {
+        let settled = &mut self.facts().settled;
+        settled.truncate(LAST_CUTS - 1);
+        settled.push_front(json!({"transaction": id, "decision": end}));
+    }
+
     /// What the agent runs with.
     pub(crate) fn configured(&self, configuration: &Configuration) {
         self.facts().configuration = configuration.document();
@@ -245,6 +274,8 @@ impl Shared {
             "sets": facts.sets,
             "generation": facts.generation,
             "cutFlows": {"count": facts.cut.1, "last": facts.cut.0},
+            "unconfirmed": facts.unconfirmed,
+            "settled": facts.settled,
             "foreignHooks": facts.foreign,
             "mtu": self.mtu.load(Ordering::Relaxed),
             "refused": misread.chain(refused).collect::<Vec<_>>(),

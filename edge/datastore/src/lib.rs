@@ -7,6 +7,7 @@
 //! * [`Feed`]: the same reads, where a store can be read without the API in between.
 //! * [`Backoff`]: how long to wait before trying again, with jitter.
 //! * [`Addresses`]: address management for one node, over `ipam`'s protocol.
+//! * [`settle`]: the end of an unconfirmed change, in the store; [`snapshot`]: a store as it was.
 //!
 //! Invariants: every request is bounded in time; a write that could have happened is never reported
 //! as one that did not.
@@ -24,6 +25,8 @@ mod ipam_store;
 mod kinds;
 mod renew;
 mod settings;
+mod settle;
+pub mod snapshot;
 
 pub use addresses::{Addresses, AddressesError, Ask, TunnelKind};
 pub use backoff::Backoff;
@@ -32,3 +35,4 @@ pub use error::{Error, Next};
 pub use feed::{Events, Feed};
 pub use kinds::Resource;
 pub use settings::{PoolInfo, Settings};
+pub use settle::{Settled, settle, unconfirmed};

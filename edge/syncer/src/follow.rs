@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use confirm::Marked;
 use datastore::{Backoff, Datastore, Error, Item, Next, WatchEvent};
 use futures_util::StreamExt;
 use model::{Update, WorkloadId};
@@ -275,13 +276,23 @@ impl<S: Sink> Follower<S> {
                 return;
             }
         }
-        let (read, reasons) = match (self.kind.read)(&self.reader, raw) {
+        let mark = raw.mark(&self.kind.resource);
+        let (mut read, mut reasons) = match (self.kind.read)(&self.reader, raw) {
             Ok(mut read) => {
                 let reasons = std::mem::take(&mut read.errors);
                 (read, reasons)
             }
             Err(reason) => (Read::default(), vec![reason]),
         };
+        match mark {
+            Ok(Some((object, mark))) => {
+                let gone = read.update.as_ref().map(gone);
+                let marked = Marked::new(mark, gone).map(Arc::new);
+                read.seen = marked.map(|marked| Seen::Unconfirmed(object, Some(marked)));
+            }
+            Ok(None) => {}
+            Err(reason) => reasons.push(reason),
+        }
         if was_refused || !reasons.is_empty() {
             self.refuse(&key, &reasons);
         }
@@ -292,11 +303,12 @@ impl<S: Sink> Follower<S> {
         if let Some(before) = self.known.remove(&*key) {
             self.take_back(before.said.gone(&key), Some(&gone));
         }
-        if let Some(update) = read.update {
-            self.sink.update(update);
-        }
+        // First who says something about the update.
         if let Some(seen) = read.seen {
             self.sink.seen(seen);
+        }
+        if let Some(update) = read.update {
+            self.sink.update(update);
         }
         let said = Said::of(&key, gone);
         let known = Known { revision, list: self.lists, refused: !reasons.is_empty(), said };
@@ -331,15 +343,15 @@ impl<S: Sink> Follower<S> {
 
     /// Says that what was known is gone, unless the same thing is about to be replaced.
     fn take_back(&self, before: Gone, after: Option<&Gone>) {
-        if let Some(update) = before.update
-            && after.is_none_or(|a| a.update.as_ref() != Some(&update))
-        {
-            self.sink.update(update);
-        }
         if let Some(seen) = before.seen
             && after.is_none_or(|a| a.seen.as_ref() != Some(&seen))
         {
             self.sink.seen(seen);
+        }
+        if let Some(update) = before.update
+            && after.is_none_or(|a| a.update.as_ref() != Some(&update))
+        {
+            self.sink.update(update);
         }
     }
 

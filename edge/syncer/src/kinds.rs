@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::convert::update::{self, Telling, Told};
+use confirm::mark::ANNOTATION;
+use confirm::{Mark, Marked, Object};
 use datastore::Resource;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use model::{Labels, Update, WorkloadId};
@@ -25,6 +27,8 @@ pub enum Seen {
     FelixConfiguration(Arc<str>, Option<Arc<Value>>),
     /// The cluster's own object: whether its datastore is ready.
     ClusterInformation(Arc<str>, Option<Arc<Value>>),
+    /// An object is unconfirmed, or no longer. Said before the object's own update.
+    Unconfirmed(Object, Option<Arc<Marked>>),
 }
 
 /// What counts about a namespace when its pods get addresses.
@@ -72,6 +76,27 @@ impl Raw<'_> {
         };
         read.map_err(|e| e.to_string())
     }
+
+    /// The mark of an unconfirmed object, and where the object is.
+    pub(crate) fn mark(&self, resource: &Resource) -> Result<Option<(Object, Mark)>, String> {
+        let is = |k: &confirm::Guarded| k.group == resource.group && k.plural == resource.plural;
+        if !confirm::KINDS.iter().any(is) {
+            return Ok(None);
+        }
+        let mut object = match self {
+            Raw::Text(text) if !text.contains(ANNOTATION) => return Ok(None),
+            Raw::Text(text) => serde_json::from_str(text).map_err(|e| e.to_string())?,
+            Raw::Value(value) if value["metadata"]["annotations"].get(ANNOTATION).is_none() => {
+                return Ok(None);
+            }
+            Raw::Value(value) => value.clone(),
+        };
+        // Objects in a list may come without it.
+        object["apiVersion"] = resource.api_version().into();
+        object["kind"] = resource.kind.into();
+        let mark = Mark::of(&object).map_err(|e| e.to_string())?;
+        Ok(Object::of(&object).zip(mark))
+    }
 }
 
 /// What an object becomes.
@@ -99,6 +124,11 @@ fn of(resource: Resource, page: u32, read: ReadFn) -> Kind {
 
 fn calico(plural: &'static str, kind: &'static str, read: ReadFn) -> Kind {
     of(Resource::calico(plural, kind), 200, read)
+}
+
+/// The kinds whose objects the agent works with, with or without Kubernetes.
+pub fn resources(alone: bool) -> Vec<Resource> {
+    followed(alone).into_iter().map(|kind| kind.resource).collect()
 }
 
 /// All that are followed, with or without Kubernetes.
@@ -281,6 +311,7 @@ impl Seen {
             Self::Pools => Self::Pools,
             Self::FelixConfiguration(name, _) => Self::FelixConfiguration(name.clone(), None),
             Self::ClusterInformation(name, _) => Self::ClusterInformation(name.clone(), None),
+            Self::Unconfirmed(object, _) => Self::Unconfirmed(object.clone(), None),
         }
     }
 }

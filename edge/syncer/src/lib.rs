@@ -22,7 +22,7 @@ mod kinds;
 mod pending;
 
 pub use follow::{Interests, Sink, SyncState, run};
-pub use kinds::{NamespaceFacts, Seen};
+pub use kinds::{NamespaceFacts, Seen, resources};
 pub use pending::Pending;
 
 #[doc(no_inline)]

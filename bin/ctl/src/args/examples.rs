@@ -77,3 +77,13 @@ pub(super) const NODE_RUN: &str = "Examples:\n\
 pub(super) const CLUSTER_DIAGS: &str = "Examples:\n\
 \x20 calicoctl cluster diags\n\
 \x20 calicoctl cluster diags --since 1h --max-logs 2 --focus-nodes node-1,node-2";
+
+pub(super) const CONFIRM: &str = "\
+Examples:
+  calicoctl confirm
+  calicoctl confirm 5be1c07a";
+
+pub(super) const REVERT: &str = "\
+Examples:
+  calicoctl revert
+  calicoctl revert 5be1c07a";

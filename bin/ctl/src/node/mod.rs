@@ -116,6 +116,7 @@ fn show(status: &Value, out: &mut Out) -> Result<()> {
         let line = format!("{}: {}", cell(refused, ".object"), cell(refused, ".reasons"));
         complain(&format!("not programmed, denied instead: {line}"));
     }
+    show_unconfirmed(status, out)?;
     if status["cutFlows"]["count"].as_u64().is_some_and(|n| n > 0) {
         let count = cell(&status["cutFlows"], ".count");
         out.line(&format!(
@@ -132,4 +133,24 @@ fn show(status: &Value, out: &mut Out) -> Result<()> {
         ))?;
     }
     out.line("BGP: not there yet; routes between nodes are programmed by the agent.")
+}
+
+/// Changes that wait for a confirmation, and the last that ended.
+fn show_unconfirmed(status: &Value, out: &mut Out) -> Result<()> {
+    for change in status["unconfirmed"].as_array().into_iter().flatten() {
+        let of = |path| cell(change, path);
+        let phase = match change["phase"].as_str() {
+            Some("pending") => format!("in force, {} seconds left", of(".secondsLeft")),
+            Some("seen") => "not in force yet".to_owned(),
+            Some("reverted") => "taken back here, the datastore is to follow".to_owned(),
+            _ => "confirmed".to_owned(),
+        };
+        let (id, objects) = (of(".transaction"), of(".objects"));
+        out.line(&format!("Unconfirmed change {id}: {phase}: {objects}"))?;
+    }
+    for change in status["settled"].as_array().into_iter().flatten() {
+        let of = |path| cell(change, path);
+        out.line(&format!("Change {} was {}.", of(".transaction"), of(".decision")))?;
+    }
+    Ok(())
 }
