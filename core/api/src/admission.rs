@@ -4,9 +4,10 @@
 //! The defaults are those of [`Kind::default`](crate::Kind::default), in the words of the API server. A test
 //! holds both against each other in a real one.
 
+use model::policy::Tier;
 use serde_json::{Value, json};
 
-use crate::{BUILT_IN_TIERS, TIER_LABEL};
+use crate::TIER_LABEL;
 
 /// The kinds whose objects lie in tiers, by plural.
 pub const TIERED: [&str; 4] = [
@@ -151,7 +152,7 @@ fn mutating(
 fn protected_tiers() -> [Value; 2] {
     let name = "protect-builtin-tiers.projectcalico.org";
     let of = |kind: &str, spec: Value| json!({"apiVersion": VALIDATING, "kind": kind, "metadata": {"name": name}, "spec": spec});
-    let names = BUILT_IN_TIERS.map(|name| format!("'{name}'")).join(", ");
+    let names = Tier::BUILT_IN.map(|(name, ..)| format!("'{name}'")).join(", ");
     let rule = json!({"expression": format!("!(oldObject.metadata.name in [{names}])"),
         "messageExpression": "'tier ' + oldObject.metadata.name + ' is built in: it cannot be deleted'",
         "reason": "Forbidden"});

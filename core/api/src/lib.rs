@@ -39,7 +39,6 @@ pub use definitions::{Layout, definitions};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kinds::{Column, Kind, Source, by_word, kinds, lookup};
 pub use meta::{Cluster, Namespaced, NoStatus, Object, Spec};
-pub use names::BUILT_IN_TIERS;
 pub use value::NumOrString;
 
 use serde::{Deserialize, Serialize};

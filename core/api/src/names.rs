@@ -1,8 +1,5 @@
 //! Names, label keys and label values, by the rules of Kubernetes.
 
-/// The tiers that every cluster has.
-pub const BUILT_IN_TIERS: [&str; 3] = ["kube-admin", "default", "kube-baseline"];
-
 /// One DNS label: at most 63 of `a-z`, `0-9` and inner `-`.
 pub(crate) fn dns_label(text: &str) -> Result<(), String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -1,5 +1,7 @@
 //! Tiers that stay: those that are always there, and those with policies in them.
 
+use model::policy::Tier;
+
 use crate::api::Api;
 use crate::registry::Resource;
 use crate::status::{ApiError, Result};
@@ -14,7 +16,7 @@ pub(crate) async fn removable(api: &Api, resource: &Resource, name: &str) -> Res
     let refuse = |why: &str| {
         Err(ApiError::forbidden(format!("tiers.projectcalico.org {name:?} is forbidden: {why}")))
     };
-    if api::BUILT_IN_TIERS.contains(&name) {
+    if Tier::built_in(name).is_some() {
         return refuse("this tier is always there and cannot be deleted");
     }
     for plural in api::TIERED {
