@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use datastore::Addresses;
 use model::NodeName;
 use syncer::Interests;
@@ -42,6 +42,11 @@ struct Arguments {
     /// Settings beside those of the environment and the cluster: lines of Name = value.
     #[arg(long, short, default_value = "/etc/calico/felix.cfg")]
     config_file: PathBuf,
+}
+
+/// The command line, as `--help` and the reference show it.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs until told to stop by SIGTERM or SIGINT (exit code 0), until it fails (1), or until its

@@ -40,6 +40,8 @@ mod place;
 mod pods;
 mod policies;
 mod recover;
+#[cfg(test)]
+mod reference;
 mod release;
 mod reporting;
 mod serve;
@@ -49,4 +51,4 @@ mod startup;
 mod status;
 mod workloads;
 
-pub use agent::run;
+pub use agent::{command, run};

@@ -356,6 +356,12 @@ async fn configuration_changes(cluster: &mut Cluster, (pod, uid): (&Pod, &str)) 
             async || cluster.http(0, at, "/metrics").contains("felix_active_local_endpoints");
         until("metrics are served", cluster, served).await;
     }
+    let page = include_str!("../../../docs/reference/metrics.md");
+    let served = cluster.http(0, ("127.0.0.1", 9191), "/metrics");
+    for family in served.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = family.split(' ').next().unwrap();
+        assert!(page.contains(&format!("| `{name}")), "docs/reference/metrics.md lacks {name}");
+    }
     let moved = async || cluster.http(0, ("127.0.0.1", 9199), "/config").contains("9199");
     until("health is served elsewhere", cluster, moved).await;
     assert_eq!(cluster.http(0, ("127.0.0.1", 9099), "/config"), "", "and no longer there");
