@@ -159,7 +159,7 @@ impl std::str::FromStr for ServiceName {
 /// Prints what installs a server in a cluster, with a new certificate: the Secret with its key, too.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct ManifestArgs {
+pub(crate) struct ManifestArgs {
     /// Namespace to run in [default: as upstream].
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,

@@ -27,7 +27,7 @@ use crate::serving::{ServerArgs, main, until_ended};
     version,
     after_help = "Example:\n  calico apiserver --etcd-endpoints http://127.0.0.1:2379 --data-dir /var/lib/calico/apiserver --listen 127.0.0.1:5443\n  kubectl --kubeconfig /var/lib/calico/apiserver/kubeconfig get globalnetworkpolicies.projectcalico.org"
 )]
-struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]

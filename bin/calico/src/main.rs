@@ -3,6 +3,8 @@
 
 mod aggregation;
 mod apiserver;
+#[cfg(test)]
+mod reference;
 mod serving;
 mod store;
 mod webhooks;

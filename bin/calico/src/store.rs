@@ -18,7 +18,7 @@ use crate::serving::{ServerArgs, until_ended};
     version,
     after_help = "Example:\n  calico store serve --data-dir /var/lib/calico/store --listen 127.0.0.1:6443\n  kubectl --kubeconfig /var/lib/calico/store/kubeconfig get namespaces"
 )]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }

@@ -23,7 +23,7 @@ use crate::serving::{main, until_ended};
     version,
     after_help = "Examples:\n  calico webhooks manifest --image registry.example/calico:v1 | kubectl apply -f -\n  calico webhooks --listen 0.0.0.0:6443 --data-dir /data --register"
 )]
-struct Cli {
+pub(crate) struct Cli {
     /// Folder of an authority of our own; it is made if it is not there.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,

@@ -62,7 +62,7 @@ pub(crate) enum Outcome {
 const PLUGIN: &str = "kubectl-calico";
 
 /// The command line, in the words of who called it: for kubectl's plugin, help says `kubectl calico`.
-fn command(called: &OsStr) -> clap::Command {
+pub fn command(called: &OsStr) -> clap::Command {
     let command = Cli::command();
     if Path::new(called).file_name() != Some(OsStr::new(PLUGIN)) {
         return command;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::print::{Output, say, tell};
 use crate::state::State;
@@ -88,6 +88,11 @@ fn name(text: &str) -> Result<String, String> {
     } else {
         Err("want 1 to 32 lower-case letters, digits or '-'".to_owned())
     }
+}
+
+/// The command line, as `--help` and the reference show it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs `calico sandbox` with these arguments (the first is the program's name).

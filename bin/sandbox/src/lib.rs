@@ -39,4 +39,4 @@ mod supervisor;
 mod topology;
 mod view;
 
-pub use args::run;
+pub use args::{command, run};
