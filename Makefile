@@ -1,13 +1,14 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench soak fuzz kube e2e crds
+.PHONY: help setup build demo test lint docs bench soak fuzz kube e2e crds
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
 	@echo 'make test    every test'
 	@echo 'make build   target/release/calico and target/release/calico-cni'
 	@echo 'make lint    rustfmt, clippy, licences'
+	@echo 'make docs    the book of docs/, in target/book'
 	@echo 'make bench   the benchmarks'
 	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20 KILLS=300'
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
@@ -45,6 +46,10 @@ lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	dev/deny.sh
+
+# What the pages say of the code is tested by `make test`.
+docs: setup
+	dev/docs.sh
 
 bench: build
 	@dev/setup.sh valgrind:valgrind python3:python3
