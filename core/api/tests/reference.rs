@@ -16,8 +16,10 @@ const HEAD: &str = "\
 Made from the types of `core/api`, of which the CustomResourceDefinitions in `manifests/crds` are made, too; on a cluster
 `kubectl explain globalnetworkpolicies.spec` says the same.
 
-**Names** are what `kubectl get` and `calicoctl get` take, in any case; those that only calicoctl takes stand apart.
-**Columns** are those of `get`, beside NAME; those in brackets come with `-o wide`.
+**Names** are what `kubectl get` and `calicoctl get` take; those that only calicoctl takes stand apart. calicoctl takes them
+in any case. Where Kubernetes has the same name for a kind of its own (`networkpolicies`, `nodes`), kubectl means that:
+say `networkpolicies.projectcalico.org`. **Columns** are those of `get`, beside NAME; those in brackets come with `-o wide`.
+kubectl adds AGE.
 
 In the tables, `[]` stands for each item of a list, and `.*` for each value of a map. The **default** is what is
 stored where nothing is given; *required* means that something must be; where the column is empty nothing is stored. Of
@@ -104,10 +106,13 @@ fn section(page: &mut String, kind: &Kind, shown: &mut Shown) {
     let words = |words: &[&str]| -> String {
         words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ")
     };
-    let names: Vec<&str> = [kind.plural, kind.singular].iter().chain(kind.short).copied().collect();
+    // The short names of Kubernetes' own kinds are its own affair.
+    let ours = kind.source != Source::Kubernetes;
+    let (short, more) = if ours { (kind.short, kind.words) } else { (kind.words, kind.short) };
+    let names: Vec<&str> = [kind.plural, kind.singular].iter().chain(short).copied().collect();
     write!(page, "- names: {}", words(&names)).unwrap();
-    if !kind.words.is_empty() {
-        write!(page, "; in calicoctl also {}", words(kind.words)).unwrap();
+    if !more.is_empty() {
+        write!(page, "; in calicoctl also {}", words(more)).unwrap();
     }
     page.push('\n');
     let heading = |c: &api::Column| {
