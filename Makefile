@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint docs bench soak fuzz kube e2e crds
+.PHONY: help setup build demo test lint docs bench soak fuzz kube e2e crds reference
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -13,6 +13,7 @@ help:
 	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20 KILLS=300'
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
 	@echo 'make crds    manifests anew, from the types'
+	@echo 'make reference   the generated pages of docs/reference anew, from the code'
 	@echo 'make kube    etcd and the control plane of Kubernetes, which tests run against: minutes, once'
 	@echo 'make e2e     pods on two real kubelets with containerd, our agent and plugin, one policy'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
@@ -67,6 +68,9 @@ soak: build
 
 crds: setup
 	$(CARGO) run --release --locked -p xtask -- crds
+
+reference: setup
+	BLESS=1 $(CARGO) test --release --locked --workspace --test reference --bin calico --lib -- reference
 
 fuzz: setup
 	dev/fuzz.sh

@@ -1,4 +1,4 @@
-//! The reference pages of the command lines are what the programs take. `BLESS=1` writes them anew.
+//! The reference pages of the command lines are what the programs take. `make reference` writes them anew.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -45,7 +45,7 @@ fn the_reference_pages_are_current() {
             std::fs::write(&path, &page).unwrap();
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == page, "docs/reference/{name} is old: run this with BLESS=1");
+        assert!(written == page, "docs/reference/{name} is old: run `make reference`");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The reference page of the metrics is what the agent exports. `BLESS=1` writes it anew.
+//! The reference page of the metrics is what the agent exports. `make reference` writes it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -85,5 +85,5 @@ fn the_reference_page_is_current() {
         std::fs::write(&path, page()).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page(), "docs/reference/metrics.md is old: run this with BLESS=1");
+    assert!(written == page(), "docs/reference/metrics.md is old: run `make reference`");
 }

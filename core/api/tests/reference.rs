@@ -1,4 +1,4 @@
-//! The reference page of the kinds is what the code says. `BLESS=1` writes it anew.
+//! The reference page of the kinds is what the code says. `make reference` writes it anew.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -41,7 +41,7 @@ fn the_reference_page_is_current() {
         std::fs::write(&path, page()).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page(), "docs/reference/kinds.md is old: run this with BLESS=1");
+    assert!(written == page(), "docs/reference/kinds.md is old: run `make reference`");
 }
 
 fn page() -> String {
