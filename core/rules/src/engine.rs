@@ -91,6 +91,25 @@ impl Rules {
         rules
     }
 
+    /// Other choices of the administrator: the tables become what a cold start with them gives. The
+    /// families stay as they are. Any flow may have another verdict afterwards.
+    ///
+    /// Writes every chain anew that depends on a choice, in memory: what is equal is no change for the
+    /// kernel.
+    pub fn configure(&mut self, config: RulesConfig) {
+        let config = RulesConfig { families: self.config.families.clone(), ..config };
+        if config == self.config {
+            return;
+        }
+        self.config = config;
+        self.affected.note_all();
+        self.dirty.extend(self.policies.keys().cloned().map(Owner::Policy));
+        self.dirty.extend(self.profiles.keys().cloned().map(Owner::Profile));
+        self.groups.write_all_again();
+        self.dirty_hosts = true;
+        self.render();
+    }
+
     /// Families that have a table.
     pub fn families(&self) -> &[IpVersion] {
         &self.config.families

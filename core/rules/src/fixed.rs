@@ -388,6 +388,8 @@ impl Fixed<'_> {
         if let Some(bit) = self.config.cut_bit() {
             let chain = Chain::regular("established flows that policy denies now", self.cut(bit));
             table.put_chain(name(CUT), chain);
+        } else {
+            table.remove_chain(&name(CUT));
         }
         for (hook, wildcard) in &self.hooks {
             table.put_chain(hook.stage(), self.host_dispatch(*hook, wildcard.as_ref()));

@@ -171,6 +171,11 @@ impl Groups {
         self.dirty.extend(listing.map(|(name, _)| name.clone()));
     }
 
+    /// Says that what chains are made from is another: all must be written again.
+    pub(crate) fn write_all_again(&mut self) {
+        self.dirty.extend(self.groups.keys().cloned());
+    }
+
     /// What must be written, since the last call: the kind, or none where the chain goes.
     pub(crate) fn take_dirty(&mut self) -> BTreeSet<Name> {
         std::mem::take(&mut self.dirty)
