@@ -133,6 +133,16 @@ impl<P: Policies, N: Network, C: Connections> Dataplane<P, N, C> {
         &self.policies
     }
 
+    /// Other choices of the administrator, in memory only: tunnels are made so with the next apply, and
+    /// so is what the caller says to the driver of sets and rules that it gets. Counts as fed: the
+    /// generation is returned, too.
+    pub fn configure(&mut self, tunnels: TunnelConfig) -> (u64, &mut P) {
+        self.config.tunnels = tunnels;
+        self.tunnels.configure(tunnels);
+        self.generation += 1;
+        (self.generation, &mut self.policies)
+    }
+
     /// The driver of routes and tunnels.
     pub fn network(&self) -> &N {
         &self.network

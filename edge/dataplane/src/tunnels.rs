@@ -92,6 +92,11 @@ impl TunnelManager {
         }
     }
 
+    /// What tunnels have in common is another from now on.
+    pub fn configure(&mut self, config: TunnelConfig) {
+        self.config = config;
+    }
+
     /// This node is new or changed.
     pub fn want_this(&mut self, this: &Arc<Node>) {
         self.this = this.clone();
@@ -172,6 +177,9 @@ mod tests {
         assert_eq!(tunnel.local, "192.0.2.1".parse::<IpAddr>().unwrap());
         assert_eq!(tunnel.mac, derived_mac(&"node1".into(), IpVersion::V4));
         assert_eq!(manager.tunnel(IpVersion::V6, 1500), None, "no IPv6 underlay");
+        manager.configure(TunnelConfig { port: 8472, mtu_v4: Some(1400), ..manager.config });
+        let tunnel = manager.tunnel(IpVersion::V4, 1500).unwrap();
+        assert_eq!((tunnel.mtu, tunnel.vni, tunnel.port), (1400, 4096, 8472));
     }
 
     #[test]

@@ -9,9 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane::tunnels::TunnelConfig;
 use dataplane::{Config, Connections, Dataplane, DriverError, Network, Outcome, Policies, Refused};
 use ipnet::IpNet;
 use model::endpoint::HostTarget;
+use model::network::Node;
 use model::output::{LocalHost, LocalWorkload, Output};
 use model::{
     HostEndpoint, HostInterface, IfaceName, InSync, IpVersion, NextHop, Tunnel, TunnelEnd,
@@ -29,6 +31,7 @@ struct World {
     interfaces_changed: bool,
     kernel_pods: BTreeSet<String>,
     kernel_routes: BTreeMap<IpNet, NextHop>,
+    tunnel_ports: Vec<u16>,
 }
 
 #[derive(Default, Clone)]
@@ -83,7 +86,9 @@ impl Network for Fake {
             None => drop(self.routes.remove(&dst)),
         }
     }
-    fn want_tunnel(&mut self, _: IpVersion, _: Option<Tunnel>) {}
+    fn want_tunnel(&mut self, _: IpVersion, tunnel: Option<Tunnel>) {
+        self.world.borrow_mut().tunnel_ports.extend(tunnel.map(|tunnel| tunnel.port));
+    }
     fn want_tunnel_end(&mut self, _: IpAddr, _: Option<TunnelEnd>) {}
     fn has_route(&self, dst: &IpNet) -> bool {
         self.world.borrow().kernel_routes.contains_key(dst)
@@ -175,6 +180,33 @@ fn a_route_follows_its_policy_and_leaves_before_it() {
     let (_, log) = bench.apply();
     assert_eq!(log, ["route -10.0.0.2/32", "policy -ns/a", "forget 10.0.0.2"]);
     assert!(!bench.dataplane.is_in_force(&id("a")));
+}
+
+#[test]
+fn another_configuration_is_in_force_once_it_is_applied() {
+    let mut bench = Bench::new();
+    bench.apply();
+    bench.world.borrow_mut().policies_fail = true;
+    let tunnels = TunnelConfig { port: 8472, ..TunnelConfig::default() };
+    let (generation, policies) = bench.dataplane.configure(tunnels);
+    policies.pods.insert("ns/told".into());
+    bench.apply();
+    assert!(bench.dataplane.generation_in_force() < generation, "the rules are not there yet");
+    bench.world.borrow_mut().policies_fail = false;
+    let (applied, log) = bench.apply();
+    assert_eq!((applied.generation, log), (generation, vec!["policy +ns/told".to_owned()]));
+    assert_eq!(bench.world.borrow().tunnel_ports, [0; 0], "a node without tunnel addresses");
+
+    let node = Node {
+        addresses: vec!["192.0.2.1/24".parse().unwrap()],
+        vxlan_addresses: vec!["10.65.0.0".parse().unwrap()],
+        ..Node::default()
+    };
+    bench.dataplane.feed(&[Output::ThisNode(Arc::new(node))]);
+    bench.apply();
+    bench.dataplane.configure(TunnelConfig { port: 4790, ..tunnels });
+    bench.apply();
+    assert_eq!(bench.world.borrow().tunnel_ports, [8472, 4790]);
 }
 
 #[test]

@@ -123,6 +123,12 @@ impl Cutter {
         })
     }
 
+    /// Counts in these from now on: those of a cutter before it, say.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
     /// Its metrics, to be registered.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

@@ -54,6 +54,8 @@ pub struct Component {
 #[derive(Debug)]
 struct Entry {
     aspects: Aspects,
+    /// As it was registered.
+    own: Option<Duration>,
     timeout: Option<Duration>,
     last: Report,
     since: Instant,
@@ -75,9 +77,19 @@ pub struct Reporter {
 impl Health {
     /// Adds a component. With a timeout it has to report at least that often.
     pub fn register(&self, name: &str, aspects: Aspects, timeout: Option<Duration>) -> Reporter {
-        let entry = Entry { aspects, timeout, last: Report::default(), since: Instant::now() };
+        let (own, last, since) = (timeout, Report::default(), Instant::now());
+        let entry = Entry { aspects, own, timeout, last, since };
         self.lock().insert(name.to_owned(), entry);
         Reporter { health: self.clone(), name: name.to_owned() }
+    }
+
+    /// From now on these components have to report at least as often as is said here (zero: they do not
+    /// have to), and all others as often as when they were added.
+    pub fn set_timeouts(&self, timeouts: &BTreeMap<String, Duration>) {
+        for (name, entry) in self.lock().iter_mut() {
+            let other = timeouts.get(name).map(|time| Some(*time).filter(|time| !time.is_zero()));
+            entry.timeout = other.unwrap_or(entry.own);
+        }
     }
 
     /// Every component.
@@ -152,5 +164,11 @@ mod tests {
         let overdue: Vec<_> =
             health.components_at(later).into_iter().filter(|c| c.overdue).map(|c| c.name).collect();
         assert_eq!(overdue, ["loop"]);
+        for (seconds, live) in [(12, true), (10, false), (0, true)] {
+            health.set_timeouts(&[("loop".to_owned(), Duration::from_secs(seconds))].into());
+            assert_eq!(health.all(later, |a| a.live, |r| r.live), live, "{seconds} s");
+        }
+        health.set_timeouts(&BTreeMap::new());
+        assert!(!health.all(later, |a| a.live, |r| r.live), "as it was at first");
     }
 }

@@ -1,8 +1,9 @@
 //! Where log lines go.
 
-use std::fs::OpenOptions;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::layer;
@@ -46,9 +47,12 @@ pub enum LogError {
     Twice,
 }
 
-/// Changes what is logged.
+/// Changes what is logged, and where to.
 #[derive(Clone, Debug)]
-pub struct Logs(reload::Handle<EnvFilter, tracing_subscriber::Registry>);
+pub struct Logs {
+    filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    file: LogFile,
+}
 
 impl Logs {
     /// From now on `filter` holds, in the words of [`LogConfig::filter`].
@@ -57,9 +61,44 @@ impl Logs {
     /// The filter cannot be read; the one before holds on.
     pub fn set(&self, filter: &str) -> Result<(), LogError> {
         // The subscriber lives as long as the process.
-        let _ = self.0.reload(read(filter)?);
+        let _ = self.filter.reload(read(filter)?);
         Ok(())
     }
+
+    /// From now on lines are also appended to this file, and no longer to another one.
+    ///
+    /// # Errors
+    /// The file cannot be opened; lines go where they went before.
+    pub fn file(&self, path: Option<&Path>) -> Result<(), LogError> {
+        let file = path.map(open).transpose()?;
+        *self.file.lock() = file;
+        Ok(())
+    }
+}
+
+/// The file that lines go to now, if they go to one.
+#[derive(Clone, Debug, Default)]
+struct LogFile(Arc<Mutex<Option<File>>>);
+
+impl LogFile {
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.lock().as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.lock().as_mut().map_or(Ok(()), File::flush)
+    }
+}
+
+fn open(path: &Path) -> Result<File, LogError> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.map_err(|e| LogError::File(path.to_owned(), e))
 }
 
 fn read(filter: &str) -> Result<EnvFilter, LogError> {
@@ -79,26 +118,19 @@ fn read(filter: &str) -> Result<EnvFilter, LogError> {
 /// [`LogError`].
 pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
     let (filter, handle) = reload::Layer::new(read(&config.filter)?);
-    let file = match &config.file {
-        Some(path) => {
-            let open = OpenOptions::new().create(true).append(true).open(path);
-            Some(Mutex::new(open.map_err(|e| LogError::File(path.clone(), e))?))
-        }
-        None => None,
-    };
+    let file = LogFile(Arc::new(Mutex::new(config.file.as_deref().map(open).transpose()?)));
     let stderr = layer().with_writer(std::io::stderr).with_ansi(false);
     let stderr = match config.format {
         Format::Text => stderr.boxed(),
         Format::Json => stderr.json().flatten_event(true).boxed(),
     };
-    let file = file.map(|file| {
-        let plain = layer().with_writer(file).with_ansi(false);
-        match config.format {
-            Format::Text => plain.boxed(),
-            Format::Json => plain.json().flatten_event(true).boxed(),
-        }
-    });
-    let subscriber = tracing_subscriber::registry().with(filter).with(stderr).with(file);
+    let writer = file.clone();
+    let plain = layer().with_writer(move || writer.clone()).with_ansi(false);
+    let plain = match config.format {
+        Format::Text => plain.boxed(),
+        Format::Json => plain.json().flatten_event(true).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(filter).with(stderr).with(plain);
     subscriber.try_init().map_err(|_| LogError::Twice)?;
-    Ok(Logs(handle))
+    Ok(Logs { filter: handle, file })
 }

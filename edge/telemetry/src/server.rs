@@ -35,10 +35,17 @@ pub struct Endpoints {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    task: tokio::task::AbortHandle,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
+    /// Stops; when this returns the address is free.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        // It was aborted, so it has no other result.
+        let _ = (&mut self.task).await;
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -89,7 +96,7 @@ pub async fn serve(address: SocketAddr, endpoints: Endpoints) -> Result<Server, 
             });
         }
     });
-    Ok(Server { address: bound, task: serving.abort_handle() })
+    Ok(Server { address: bound, task: serving })
 }
 
 fn answer(request: &Request<Incoming>, endpoints: &Endpoints) -> Response<Full<Bytes>> {

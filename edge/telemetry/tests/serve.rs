@@ -43,7 +43,10 @@ async fn health_and_metrics_over_http() {
     assert!(get(address, "/status").await.contains(r#"{"inSync":true}"#));
     assert!(get(address, "/config").await.contains(r#"{"problems":[]}"#));
     assert!(get(address, "/other").await.starts_with("HTTP/1.1 404"));
+    server.stop().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it listens no more");
+    let server = serve(address, Endpoints::default()).await.expect("the address is free");
     drop(server);
     tokio::task::yield_now().await;
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it listens no more");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nor does this one");
 }
