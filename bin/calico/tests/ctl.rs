@@ -549,8 +549,24 @@ fn parameters_are_explained() {
     let (code, out, _) = calico(&["interfacePrefix", "-o", "json"]);
     let facts: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &facts["default"], &facts["stopsIfBad"]), (0, &json!("cali"), &json!(true)));
+    for (name, parts) in [
+        ("vxlanPort", ["a change", "at once"]),
+        ("interfacePrefix", ["a change", "the agent ends, to be started again"]),
+        ("bpfMapSizeRoute", ["a change", "never: nothing reads it"]),
+        ("nodename", ["lower case", "when the agent starts"]),
+        ("TYPHA_SERVERPORT", ["Typha", "0 to 65535"]),
+        ("AUTO_HOST_ENDPOINTS", ["spec.controllers.node.hostEndpoint.autoCreate", "Disabled"]),
+        ("CALICO_ROUTER_ID", ["BGP", "hash"]),
+    ] {
+        let (code, out, _) = calico(&[name]);
+        assert!(code == 0 && parts.iter().all(|part| out.contains(part)), "{name}: {out}");
+    }
+    let (code, out, _) = calico(&["DATASTORE_TYPE", "-o", "json"]);
+    let all: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let programs: Vec<_> = all.iter().map(|row| row["component"].as_str().unwrap()).collect();
+    assert_eq!((code, programs), (0, vec!["node", "controllers"]), "each that has it");
     let (code, out, _) = calico(&[]);
-    assert!(code == 0 && out.lines().count() > 180, "{out}");
+    assert!(code == 0 && out.lines().count() > 280, "{out}");
     let (code, out, err) = calico(&["VXLANPart"]);
     assert!(
         code == 1 && out.is_empty() && err.contains("there is") && err.contains("VXLANPort"),
@@ -593,9 +609,11 @@ fn node_status() {
 #[test]
 fn node_config() {
     let cluster = Cluster::start();
-    let of = |name: &str, value: &str, source: &str| json!({"name": name, "value": value, "source": source, "given": source != "built in"});
+    let of = |name: &str, value: &str, source: &str| json!({"component": "agent", "name": name, "value": value, "source": source, "given": source != "built in"});
+    let mut variable = of("NODENAME", "n1", "environment");
+    variable["component"] = "node".into();
     let document = json!({
-        "parameters": [of("VXLANPort", "4790", "environment"), of("VXLANVNI", "4096", "built in")],
+        "parameters": [of("VXLANPort", "4790", "environment"), of("VXLANVNI", "4096", "built in"), variable],
         "problems": [{"name": "NOSUCH", "source": "file", "message": "is no parameter"}],
     });
     let ask = |args: &str| {
@@ -606,7 +624,9 @@ fn node_config() {
     assert!(all.err.contains("left out: NOSUCH (from: file): is no parameter"), "{}", all.err);
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(&all.good())[3..7], ["VXLANPort", "4790", "environment", "VXLANVNI"]);
-    assert_eq!(words(&ask("--given").good())[3..], ["VXLANPort", "4790", "environment"]);
+    let given = ["VXLANPort", "4790", "environment", "NODENAME", "n1", "environment"];
+    assert_eq!(words(&ask("--given").good())[3..], given);
+    assert_eq!(words(&ask("nodename").good())[3..], ["NODENAME", "n1", "environment"]);
     assert_eq!(words(&ask("vxlanVNI").good())[3..], ["VXLANVNI", "4096", "built", "in"]);
     let one: Value = serde_json::from_str(&ask("FELIX_VXLANPORT -o json").good()).unwrap();
     assert_eq!(one["value"], "4790");

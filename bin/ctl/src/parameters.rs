@@ -1,8 +1,8 @@
 //! `config explain`: what can be configured, how, and what holds if it is not.
 
 use anyhow::{Result, bail};
-use api::v3::felix::{PARAMETERS, Parameter};
-use config::{environment, find, similar, values};
+use api::v3::felix::{Applied, Parameter};
+use config::{Component, Row, applied, find, similar, values};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -11,23 +11,26 @@ use crate::print::{Out, Table};
 
 pub(crate) fn explain(args: &ConfigExplainArgs) -> Result<Outcome> {
     let mut out = Out::new();
-    match (&args.name, args.output) {
-        (Some(name), output) => {
-            let row = known(name)?;
-            match output {
-                ResultOutput::Json => out.line(&facts(row).to_string())?,
-                ResultOutput::Text => out.line(&text(row))?,
-            }
-        }
-        (None, ResultOutput::Json) => {
-            for row in PARAMETERS {
+    let rows = match &args.name {
+        Some(name) => known(name)?,
+        None => Component::ALL.into_iter().flat_map(Component::rows).collect(),
+    };
+    match (args.output, args.name.is_some()) {
+        (ResultOutput::Json, _) => {
+            for row in &rows {
                 out.line(&facts(row).to_string())?;
             }
         }
-        (None, ResultOutput::Text) => {
-            let mut table = Table::new(["NAME", "DEFAULT", "VALUES"]);
-            for row in PARAMETERS {
-                table.row([row.name, shown(row.default), values(row.kind).as_str()]);
+        (ResultOutput::Text, true) => {
+            let texts: Vec<_> = rows.iter().map(text).collect();
+            out.line(&texts.join("\n\n"))?;
+        }
+        (ResultOutput::Text, false) => {
+            let mut table = Table::new(["PROGRAM", "NAME", "DEFAULT", "A CHANGE", "VALUES"]);
+            for row in &rows {
+                let Parameter { name, default, kind, applied, .. } = *row.parameter;
+                let values = values(kind);
+                table.row([row.component.name(), name, shown(default), word(applied), &values]);
             }
             out.table(&table)?;
         }
@@ -36,10 +39,11 @@ pub(crate) fn explain(args: &ConfigExplainArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The parameter that `name` means.
-pub(crate) fn known(name: &str) -> Result<&'static Parameter> {
-    if let Some(row) = find(name) {
-        return Ok(row);
+/// The settings that `name` means: programs may share one.
+pub(crate) fn known(name: &str) -> Result<Vec<Row>> {
+    let found = find(name);
+    if !found.is_empty() {
+        return Ok(found);
     }
     match similar(name) {
         none if none.is_empty() => bail!("no parameter is called {name:?}"),
@@ -51,30 +55,45 @@ fn shown(default: &str) -> &str {
     if default.is_empty() { "-" } else { default }
 }
 
-fn facts(row: &Parameter) -> Value {
+fn word(applied: Applied) -> &'static str {
+    match applied {
+        Applied::Live => "live",
+        Applied::Restart => "restart",
+        Applied::Unused => "unused",
+    }
+}
+
+fn facts(row: &Row) -> Value {
+    let parameter = row.parameter;
     json!({
-        "name": row.name, "aliases": row.aliases, "about": row.about, "values": values(row.kind),
-        "default": row.default, "environment": environment(row), "field": row.field,
-        "stopsIfBad": row.die_on_fail,
+        "component": row.component.name(), "name": parameter.name, "aliases": parameter.aliases,
+        "about": parameter.about, "values": values(parameter.kind), "default": parameter.default,
+        "environment": row.environment(), "resource": row.component.resource(),
+        "field": parameter.field, "stopsIfBad": parameter.die_on_fail,
+        "applied": word(parameter.applied),
     })
 }
 
-fn text(row: &Parameter) -> String {
-    let mut lines = vec![row.name.to_owned(), format!("  {}", row.about), String::new()];
+fn text(row: &Row) -> String {
+    let parameter = row.parameter;
+    let mut lines =
+        vec![parameter.name.to_owned(), format!("  {}", parameter.about), String::new()];
     let mut fact = |what: &str, text: &str| lines.push(format!("  {what:<13}{text}"));
-    fact("values", &values(row.kind));
-    fact("default", shown(row.default));
-    fact("environment", &environment(row));
-    match row.field {
-        "" => fact("resource", "none: only by environment or file"),
-        field => fact("resource", &format!("FelixConfiguration, spec.{field}")),
+    fact("program", row.component.describe());
+    fact("values", &values(parameter.kind));
+    fact("default", shown(parameter.default));
+    fact("environment", row.environment().as_deref().unwrap_or("none"));
+    match (row.component.resource(), parameter.field) {
+        (None, _) => {}
+        (Some(_), "") => fact("resource", "none: only by environment or file"),
+        (Some(kind), field) => fact("resource", &format!("{kind}, spec.{field}")),
     }
-    if !row.aliases.is_empty() {
-        fact("also", &row.aliases.join(", "));
+    if !parameter.aliases.is_empty() {
+        fact("also", &parameter.aliases.join(", "));
     }
-    fact(
-        "a bad value",
-        if row.die_on_fail { "stops the agent" } else { "is told, the default is used" },
-    );
+    let bad =
+        if parameter.die_on_fail { "stops the program" } else { "is told, the default is used" };
+    fact("a bad value", bad);
+    fact("a change", applied(parameter));
     lines.join("\n")
 }

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::drivers;
 use crate::engine::Engine;
-use crate::felix::{self, Configuration};
+use crate::felix::{self, Configuration, Followers};
 use crate::foreign;
 use crate::guard::{self, Files, Keeper};
 use crate::inbox::Inbox;
@@ -25,7 +25,7 @@ use crate::kernel;
 use crate::place::Place;
 use crate::pods::Pods;
 use crate::reporting;
-use crate::serve;
+use crate::serve::Serving;
 use crate::server::{self, Cni, Parts};
 use crate::settings::Settings;
 use crate::startup;
@@ -49,9 +49,9 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs until told to stop by SIGTERM or SIGINT (exit code 0), until it fails (1), or until its
-/// configuration changes (129: start it again). What it programmed stays in force. The first
-/// argument is the program's name.
+/// Runs until told to stop by SIGTERM or SIGINT (exit code 0), until it fails (1), or until a change of
+/// its configuration takes a new start (129: start it again); most changes do not. What it programmed
+/// stays in force. The first argument is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
@@ -81,7 +81,7 @@ const RECONFIGURED: u8 = 129;
 enum End {
     /// By a signal.
     Told,
-    /// The configuration is no longer the one it runs with.
+    /// What is configured now takes a new start.
     Reconfigured,
 }
 
@@ -102,11 +102,13 @@ fn start(arguments: &Arguments) -> Result<End> {
 
 async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "starting");
+    felix::tell(&settings.variables.problems);
     let health = Health::default();
     let both = Aspects { live: true, ready: true };
     let ready = Aspects { live: false, ready: true };
     let started = health.register("FelixStartup", ready, None);
-    let looping = health.register("InternalDataplaneMainLoop", both, Some(Duration::from_secs(90)));
+    let watchdog = settings.felix.health_timeouts.get(config::MAIN_LOOP).copied();
+    let looping = health.register(config::MAIN_LOOP, both, watchdog);
     started.report(Report::waiting("connecting"));
     looping.report(Report::waiting("starting"));
 
@@ -120,16 +122,15 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
 
-    let configured = load(&settings, &place, (&health, &shared)).await?;
-    configured.log(&logs);
+    let mut serving = serving(&health, &shared);
+    let configured = load(&settings, &place, &mut serving).await?;
+    Followers::log(&logs, &settings, &configured);
+    health.set_timeouts(&configured.felix.config.health_timeouts);
     shared.configured(&configured);
     let node = NodeName::from(settings.node.as_str());
-    let mut config = configured.felix.config.clone();
-    config.interface_prefixes = kernel::prefixes(config.interface_prefixes).await?;
-    let dataplane = {
-        let parts = (&inbox, &shared, &mut registry);
-        drivers::open(&settings.node, (&config, configured.cut_flows), parts)?
-    };
+    let config = &configured.felix.config;
+    let parts = (&inbox, &shared, &mut registry);
+    let dataplane = drivers::open(&settings.node, &configured, parts)?;
     let tables = dataplane.policies().events()?;
     let again = dataplane.policies().again();
     let files = Files::new(&settings.lib_dir);
@@ -143,14 +144,15 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     tokio::spawn(foreign::watch(shared.clone()));
 
     let endpoints = Endpoints { metrics: Some(Arc::new(registry)), ..Endpoints::default() };
-    serve::spawn("metrics", config.metrics.as_ref(), endpoints);
+    let mut metrics = Serving::new("metrics", endpoints);
+    metrics.follow(config.metrics.as_ref()).await;
     let parts = Parts {
         place: place.clone(),
         addresses: addresses.clone(),
         pods: pods.clone(),
         inbox: inbox.clone(),
         shared,
-        interface_prefixes: config.interface_prefixes,
+        interface_prefixes: config.interface_prefixes.clone(),
         host_settings: Arc::new(netlink::Settings::open()?),
     };
     let cni = Arc::new(Cni::new(&settings, parts));
@@ -163,8 +165,18 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     };
     tokio::spawn(cni.work_off());
     tokio::spawn(syncer::run(datastore, interests, pods.clone()));
-    reporting::spawn(&settings, &place, &configured, &pods).await?;
-    let changed = felix::changed(settings.clone(), place.clone(), pods.clone(), logs, configured);
+    let reporting = reporting::spawn(&settings, &place, &configured, &pods).await?;
+    let followers = Followers {
+        inbox: inbox.clone(),
+        logs,
+        reporters: health.clone(),
+        health: serving,
+        metrics,
+        reporting,
+    };
+    let at_first = Arc::new(configured);
+    let changed =
+        felix::changed(settings.clone(), place.clone(), pods.clone(), followers, at_first);
     tokio::spawn(startup::run(settings.clone(), place, addresses, pods, started));
 
     let end = tokio::select! {
@@ -192,29 +204,26 @@ async fn wait_for_the_end(engine: &std::thread::JoinHandle<()>) -> Result<()> {
     }
 }
 
+/// The server of health and of what is known here.
+fn serving(health: &Health, shared: &Arc<Shared>) -> Serving {
+    let (config, status) = (shared.clone(), status(health, shared));
+    let endpoints = Endpoints {
+        health: Some(health.clone()),
+        status: Some(status),
+        config: Some(Arc::new(move || config.configuration())),
+        metrics: None,
+    };
+    Serving::new("health", endpoints)
+}
+
 /// The configuration; health is served as it says. As long as the datastore has not answered, the
 /// environment and the file say where: who asks whether the agent lives must get an answer.
-async fn load(
-    settings: &Settings,
-    place: &Place,
-    (health, shared): (&Health, &Arc<Shared>),
-) -> Result<Configuration> {
-    let early = felix::local(settings).config.health;
-    let endpoints = || {
-        let (config, status) = (shared.clone(), status(health, shared));
-        Endpoints {
-            health: Some(health.clone()),
-            status: Some(status),
-            config: Some(Arc::new(move || config.configuration())),
-            metrics: None,
-        }
-    };
-    let serving = serve::spawn("health", early.as_ref(), endpoints());
-    let configured = felix::load(settings, place).await?;
-    if configured.felix.config.health != early {
-        serving.stop();
-        serve::spawn("health", configured.felix.config.health.as_ref(), endpoints());
-    }
+async fn load(settings: &Settings, place: &Place, health: &mut Serving) -> Result<Configuration> {
+    health.follow(settings.felix.health.as_ref()).await;
+    let mut configured = felix::load(settings, place).await?;
+    health.follow(configured.felix.config.health.as_ref()).await;
+    let prefixes = &mut configured.felix.config.interface_prefixes;
+    *prefixes = kernel::prefixes(std::mem::take(prefixes)).await?;
     Ok(configured)
 }
 

@@ -16,30 +16,40 @@ use netlink::monitor::Topic;
 use telemetry::Registry;
 use tokio::io::unix::AsyncFd;
 
+use crate::felix::Configuration;
 use crate::inbox::Inbox;
-use crate::policies::{CutFlows, Nft};
+use crate::policies::Nft;
 use crate::status::Shared;
+
+/// The dataplane of this agent.
+pub(crate) type Kernel = Dataplane<Nft, Routes, Flows>;
 
 /// A dataplane over the kernel of this network namespace.
 pub(crate) fn open(
     node: &str,
-    (settings, cut_flows): (&config::Config, CutFlows),
+    configuration: &Configuration,
     (inbox, shared, registry): (&Arc<Inbox>, &Arc<Shared>, &mut Registry),
-) -> Result<Dataplane<Nft, Routes, Flows>> {
+) -> Result<Kernel> {
     let mut config = Config::new(NodeName::from(node));
-    config.tunnels = TunnelConfig {
-        vni: settings.vxlan_vni,
-        port: settings.vxlan_port,
-        mtu_v4: settings.vxlan_mtu_v4,
-        mtu_v6: settings.vxlan_mtu_v6,
-    };
+    config.tunnels = tunnels(configuration);
     let routes = route::Driver::open().context("opening rtnetlink")?;
     routes.metrics().register(registry);
-    let policies = Nft::open(settings, cut_flows, (inbox, shared, registry))?;
+    let policies = Nft::open(configuration, (inbox, shared, registry))?;
     policies.metrics().register(registry);
     let dataplane = Dataplane::new(config, policies, Routes(routes), Flows(None));
     dataplane.metrics().register(registry);
     Ok(dataplane)
+}
+
+/// What is configured about tunnels.
+pub(crate) fn tunnels(configuration: &Configuration) -> TunnelConfig {
+    let config = &configuration.felix.config;
+    TunnelConfig {
+        vni: config.vxlan_vni,
+        port: config.vxlan_port,
+        mtu_v4: config.vxlan_mtu_v4,
+        mtu_v6: config.vxlan_mtu_v6,
+    }
 }
 
 /// Tells the apply loop when links, addresses, routes or tables change. What changed, its drivers

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use calc::Calc;
-use dataplane::{Connections, Dataplane, Network, Policies};
 use model::output::Output;
 use model::{InSync, NodeName, Update, WorkloadId};
 use telemetry::{Report, Reporter};
 use tokio::sync::oneshot;
 
+use crate::drivers::{self, Kernel};
+use crate::felix::Configuration;
 use crate::guard::Keeper;
 use crate::inbox::{Batch, Inbox, Order};
 use crate::overlay::Overlay;
@@ -24,14 +25,16 @@ const IDLE: Duration = Duration::from_secs(5);
 const MANY: usize = 1_000;
 
 /// Calculation, overlay, dataplane.
-pub(crate) struct Engine<P, N, C> {
+pub(crate) struct Engine {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     reporter: Reporter,
     overlay: Overlay,
     keeper: Keeper,
     calc: Calc,
-    dataplane: Dataplane<P, N, C>,
+    dataplane: Kernel,
+    /// A configuration that is not in force yet, and the generation with which it is.
+    configuring: Option<(u64, Arc<Configuration>)>,
     in_sync: Option<InSync>,
     waiting: Vec<(Waited, oneshot::Sender<()>)>,
     retry: Duration,
@@ -45,10 +48,10 @@ enum Waited {
     Applied(u64),
 }
 
-impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
+impl Engine {
     pub(crate) fn new(
         node: NodeName,
-        dataplane: Dataplane<P, N, C>,
+        dataplane: Kernel,
         (inbox, shared): (Arc<Inbox>, Arc<Shared>),
         (reporter, again, keeper): (Reporter, Again, Keeper),
     ) -> Self {
@@ -60,6 +63,7 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
             keeper,
             calc: Calc::new(node),
             dataplane,
+            configuring: None,
             in_sync: None,
             waiting: Vec::new(),
             retry: IDLE,
@@ -100,6 +104,12 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
             }
             let update = self.overlay.hear(self.keeper.hear(update));
             self.calc.update(update);
+        }
+        if let Some(configuration) = batch.configuration {
+            let tunnels = drivers::tunnels(&configuration);
+            let (generation, policies) = self.dataplane.configure(tunnels);
+            policies.configure(&configuration);
+            self.configuring = Some((generation, configuration));
         }
         for order in batch.orders {
             self.obey(order);
@@ -157,6 +167,11 @@ impl<P: Policies, N: Network, C: Connections> Engine<P, N, C> {
         }
         let applied = self.dataplane.apply(Some(&witness));
         self.answer();
+        let in_force = self.dataplane.generation_in_force();
+        if let Some((_, configuration)) = self.configuring.take_if(|(at, _)| *at <= in_force) {
+            tracing::info!(took = ?started.elapsed(), "the changed configuration is in force");
+            self.shared.configured(&configuration);
+        }
         let first = outputs.contains(&Output::InSync);
         if first {
             tracing::info!(took = ?started.elapsed(), "first apply done");

@@ -1,18 +1,22 @@
 //! The settings of `FelixConfiguration`, `FELIX_*` and the configuration file, settled.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use api::v3::FelixConfiguration;
-use config::{Config, LogLevel, Problem, Resolved, Source, Sources, resolve};
+use config::{Component, Config, LogLevel, Problem, Resolved, Settled, Source, Sources, resolve};
 use datastore::{Backoff, Error, Resource};
 use serde_json::{Value, json};
-use telemetry::Logs;
+use telemetry::{Health, Logs};
 
+use crate::inbox::Inbox;
 use crate::place::Place;
 use crate::pods::Pods;
 use crate::policies::CutFlows;
+use crate::reporting::Terms;
+use crate::serve::Serving;
 use crate::settings::Settings;
 
 const FELIX: Resource = Resource::calico("felixconfigurations", "FelixConfiguration");
@@ -25,6 +29,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) struct Configuration {
     pub(crate) felix: Resolved,
     pub(crate) cut_flows: CutFlows,
+    /// What the environment says of this process.
+    variables: Settled,
 }
 
 impl Configuration {
@@ -33,63 +39,89 @@ impl Configuration {
         self.felix.problems.iter().find(|problem| problem.fatal)
     }
 
-    /// Whether an agent that runs with it would have to start again for `other`: what is logged changes
-    /// at once.
-    fn starts_as(&self, other: &Self) -> bool {
-        let same_logs =
-            Config { log_level: self.felix.config.log_level, ..other.felix.config.clone() };
-        same_logs == self.felix.config && self.cut_flows == other.cut_flows
+    /// The parameters that an agent which runs with this can only take by starting again for `other`.
+    fn restarts(&self, other: &Self) -> String {
+        self.felix.restarts(&other.felix).join(", ")
     }
 
     /// The parameters whose value or source `other` has otherwise.
     fn differing(&self, other: &Self) -> String {
-        let values = other.felix.values.iter();
-        let differ = values.filter(|(name, value)| self.felix.values.get(*name) != Some(value));
-        let mut names: Vec<_> = differ.map(|(name, _)| *name).collect();
+        let mut names = self.felix.differing(&other.felix);
         names.extend((self.cut_flows != other.cut_flows).then_some("cut-flows"));
         names.join(", ")
     }
 
-    /// Logs as configured; where nothing says how, as before.
-    pub(crate) fn log(&self, logs: &Logs) {
-        let level = self.felix.values.get("LogSeverityScreen");
-        if level.is_none_or(|(_, source)| *source == Source::BuiltIn) {
-            return;
-        }
-        let filter = match self.felix.config.log_level {
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warning => "warn",
-            LogLevel::Error | LogLevel::Fatal => "error",
-        };
-        if let Err(error) = logs.set(filter) {
-            tracing::warn!(%error, "logging as before");
-        }
-    }
-
     /// The document of `calicoctl node config`.
     pub(crate) fn document(&self) -> Value {
-        let parameters = self.felix.values.iter().map(|(name, (value, source))| {
-            let given = *source != Source::BuiltIn;
-            let (value, source) = (value.to_string(), source.to_string());
-            json!({ "name": name, "value": value, "source": source, "given": given })
-        });
-        let problems = self.felix.problems.iter().map(|problem| {
-            let Problem { name, source, message, .. } = problem;
-            json!({ "name": name, "source": source.to_string(), "message": message })
-        });
-        json!({
-            "parameters": parameters.collect::<Vec<_>>(),
-            "problems": problems.collect::<Vec<_>>(),
-        })
+        let felix = (Component::Felix, &self.felix.values, &self.felix.problems);
+        let node = (Component::Node, &self.variables.values, &self.variables.problems);
+        let (mut rows, mut told) = (Vec::new(), Vec::new());
+        for (component, values, problems) in [felix, node] {
+            rows.extend(values.iter().map(|(name, (value, source))| {
+                let given = *source != Source::BuiltIn;
+                let (value, source) = (value.to_string(), source.to_string());
+                let component = component.name();
+                json!({ "component": component, "name": name, "value": value, "source": source,
+                    "given": given })
+            }));
+            told.extend(problems.iter().map(|problem| {
+                let Problem { name, source, message, .. } = problem;
+                json!({ "component": component.name(), "name": name, "source": source.to_string(),
+                    "message": message })
+            }));
+        }
+        json!({ "parameters": rows, "problems": told })
+    }
+}
+
+/// The filter of log lines: for the level that is configured, or else this one.
+pub(crate) fn filter(level: Option<LogLevel>, otherwise: &str) -> &str {
+    match level {
+        Some(LogLevel::Debug) => "debug",
+        Some(LogLevel::Info) => "info",
+        Some(LogLevel::Warning) => "warn",
+        Some(LogLevel::Error | LogLevel::Fatal) => "error",
+        None => otherwise,
     }
 }
 
 /// What the environment and the file say, before the datastore is asked.
-pub(crate) fn local(settings: &Settings) -> Resolved {
-    let environment = std::env::vars().collect();
-    let file = settings.felix_file.clone();
-    resolve(&Sources { environment, file, ..Sources::default() })
+pub(crate) fn local(environment: &[(String, String)], file: &str) -> Config {
+    let (environment, file) = (environment.to_vec(), file.to_owned());
+    resolve(&Sources { environment, file, ..Sources::default() }).config
+}
+
+/// The parts of a running agent that take another configuration. What each of them is set to is what
+/// a new start would set it to.
+pub(crate) struct Followers {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) logs: Logs,
+    pub(crate) reporters: Health,
+    pub(crate) health: Serving,
+    pub(crate) metrics: Serving,
+    pub(crate) reporting: Terms,
+}
+
+impl Followers {
+    /// Logs are as configured; where nothing says how, as the agent started.
+    pub(crate) fn log(logs: &Logs, settings: &Settings, configuration: &Configuration) {
+        let Config { log_level, log_file, .. } = &configuration.felix.config;
+        let done = logs.set(filter(*log_level, &settings.log_filter));
+        let done = done.and_then(|()| logs.file(log_file.as_deref().map(Path::new)));
+        if let Err(error) = done {
+            tracing::warn!(error = %format!("{:#}", anyhow::Error::from(error)), "logging as before");
+        }
+    }
+
+    async fn take(&mut self, settings: &Settings, configuration: &Arc<Configuration>) {
+        Self::log(&self.logs, settings, configuration);
+        let config = &configuration.felix.config;
+        self.reporters.set_timeouts(&config.health_timeouts);
+        self.reporting.send_replace(config.reporting.clone());
+        self.health.follow(config.health.as_ref()).await;
+        self.metrics.follow(config.metrics.as_ref()).await;
+        self.inbox.configure(configuration.clone());
+    }
 }
 
 /// Waits until the datastore has answered: without its word nothing may be programmed.
@@ -104,14 +136,19 @@ pub(crate) async fn load(settings: &Settings, place: &Place) -> anyhow::Result<C
     Ok(configuration)
 }
 
+/// Bad settings.
+pub(crate) fn tell(problems: &[Problem]) {
+    for Problem { name, source, message, .. } in problems {
+        tracing::warn!(name, error = message, %source, "bad setting left out");
+    }
+}
+
 async fn ask(settings: &Settings, place: &Place) -> Configuration {
     let mut backoff = Backoff::default();
     loop {
         match read(settings, place).await {
             Ok(configuration) => {
-                for Problem { name, source, message, .. } in &configuration.felix.problems {
-                    tracing::warn!(name, error = message, %source, "bad setting left out");
-                }
+                tell(&configuration.felix.problems);
                 return configuration;
             }
             Err(error) => {
@@ -148,43 +185,49 @@ async fn read(settings: &Settings, place: &Place) -> Result<Configuration, Error
     let labels = labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into()));
     let cut_flows = cut_flows(settings, &resources);
     let felix = resolve(&Sources {
-        environment: std::env::vars().collect(),
+        environment: settings.environment.clone(),
         file: settings.felix_file.clone(),
         resources,
         node: settings.node.clone(),
         labels: Arc::new(labels.collect()),
         ..Sources::default()
     });
-    Ok(Configuration { felix, cut_flows })
+    Ok(Configuration { felix, cut_flows, variables: settings.variables.clone() })
 }
 
-/// Ends when what is in force is no longer what is configured: the drivers take their settings when
-/// they start, so the agent must start again. A value that the agent could not start with is told and
-/// not taken: a mistake in one object must not end the agents of all nodes.
+/// Lets the agent follow what is configured. Ends when that takes a new start: some parts take their
+/// settings only when they are made. A value that the agent could not start with is told and not taken:
+/// a mistake in one object must not end the agents of all nodes.
 pub(crate) async fn changed(
     settings: Arc<Settings>,
     place: Arc<Place>,
     pods: Arc<Pods>,
-    logs: Logs,
-    mut in_force: Configuration,
+    mut followers: Followers,
+    mut in_force: Arc<Configuration>,
 ) {
     let mut changed = pods.configuration.subscribe();
     while changed.changed().await.is_ok() {
         tokio::time::sleep(SETTLE).await;
         changed.mark_unchanged();
-        let now = ask(&settings, &place).await;
+        let mut now = ask(&settings, &place).await;
         if let Some(Problem { name, source, message, .. }) = now.fatal() {
             tracing::error!(name, error = message, %source, "all stays as it was configured before");
             continue;
         }
-        if !in_force.starts_as(&now) {
-            let settings = in_force.differing(&now);
-            tracing::warn!(settings, "changed: starting again with them");
+        let restarts = in_force.restarts(&now);
+        if !restarts.is_empty() {
+            tracing::warn!(settings = restarts, "changed: starting again with them");
             return;
         }
-        now.log(&logs);
-        pods.shared.configured(&now);
-        in_force = now;
+        let differing = in_force.differing(&now);
+        if differing.is_empty() {
+            continue;
+        }
+        tracing::info!(settings = differing, "changed");
+        // That they begin as configured, and as pods that are there, was found out at the start.
+        now.felix.config.interface_prefixes.clone_from(&in_force.felix.config.interface_prefixes);
+        in_force = Arc::new(now);
+        followers.take(&settings, &in_force).await;
     }
     std::future::pending::<()>().await;
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use syncer::Pending;
 use tokio::sync::oneshot;
 
+use crate::felix::Configuration;
+
 /// What the CNI server and others ask of the apply loop.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -30,6 +32,8 @@ pub(crate) struct Batch {
     pub(crate) marks: Vec<(Object, Option<Arc<Marked>>)>,
     pub(crate) updates: Vec<Update>,
     pub(crate) orders: Vec<Order>,
+    /// Another configuration.
+    pub(crate) configuration: Option<Arc<Configuration>>,
     pub(crate) stop: bool,
 }
 
@@ -39,6 +43,8 @@ struct State {
     /// The last word on each object.
     marks: BTreeMap<Object, Option<Arc<Marked>>>,
     orders: Vec<Order>, // bounded by the number of CNI calls in progress
+    /// The last one.
+    configuration: Option<Arc<Configuration>>,
     kernel: bool,
     stop: bool,
 }
@@ -48,6 +54,12 @@ struct State {
 pub(crate) struct Inbox {
     state: Mutex<State>,
     wake: Condvar,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
 }
 
 impl Inbox {
@@ -62,6 +74,11 @@ impl Inbox {
     /// An object is unconfirmed, or no longer; said before its update.
     pub(crate) fn mark(&self, object: Object, marked: Option<Arc<Marked>>) {
         self.with(|s| drop(s.marks.insert(object, marked)));
+    }
+
+    /// The dataplane is to be so from now on.
+    pub(crate) fn configure(&self, configuration: Arc<Configuration>) {
+        self.with(|s| s.configuration = Some(configuration));
     }
 
     /// Something happened in the kernel.
@@ -87,15 +104,18 @@ impl Inbox {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
         loop {
-            let idle =
-                state.pending.is_empty() && state.orders.is_empty() && state.marks.is_empty();
+            let idle = state.pending.is_empty()
+                && state.orders.is_empty()
+                && state.marks.is_empty()
+                && state.configuration.is_none();
             let left = deadline.saturating_duration_since(Instant::now());
             if !idle || state.kernel || state.stop || left.is_zero() {
                 state.kernel = false;
                 let orders = std::mem::take(&mut state.orders);
                 let marks = std::mem::take(&mut state.marks).into_iter().collect();
+                let configuration = state.configuration.take();
                 let (updates, stop) = (state.pending.take(), state.stop);
-                return Batch { marks, updates, orders, stop };
+                return Batch { marks, updates, orders, configuration, stop };
             }
             state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -13,7 +13,6 @@ use remote::settings::{DatastoreType, Parameter};
 use remote::{EtcdOptions, RemoteError, Reports};
 use serde_json::{Map, Value, json};
 
-use crate::felix;
 use crate::settings::Settings;
 
 pub(crate) const CORE_NODES: Resource = Resource::core("nodes", "Node");
@@ -175,21 +174,14 @@ fn fields(what: &BTreeMap<&'static str, Option<String>>) -> Value {
 
 /// As the start script of upstream's image does it, a variable without prefix wins over Felix's own.
 fn parameter_of(settings: &Settings, parameter: Parameter) -> Option<String> {
-    let variable = std::env::var(parameter.variable()).ok().filter(|v| !v.trim().is_empty());
-    let values = felix::local(settings).values;
-    let felix = |name: &str| {
-        let (value, source) = values.get(name)?;
-        (*source != config::Source::BuiltIn).then(|| value.to_string())
-    };
+    let variable = settings.variables.text(parameter.variable());
+    let config::Config { datastore_type, etcd, .. } = &settings.felix;
     variable.or_else(|| match parameter {
-        Parameter::DatastoreType => felix("DatastoreType"),
-        Parameter::Endpoints => felix("EtcdEndpoints").or_else(|| {
-            let address = felix("EtcdAddr")?;
-            Some(format!("{}://{address}", felix("EtcdScheme").unwrap_or_else(|| "http".into())))
-        }),
-        Parameter::CaCertFile => felix("EtcdCaFile"),
-        Parameter::CertFile => felix("EtcdCertFile"),
-        Parameter::KeyFile => felix("EtcdKeyFile"),
+        Parameter::DatastoreType => datastore_type.clone(),
+        Parameter::Endpoints => etcd.endpoints.clone(),
+        Parameter::CaCertFile => etcd.ca_file.clone(),
+        Parameter::CertFile => etcd.cert_file.clone(),
+        Parameter::KeyFile => etcd.key_file.clone(),
         Parameter::Username | Parameter::Password => None,
     })
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use config::Config;
 use dataplane::{DriverError, Outcome, Policies, Refused};
 use flows::Cutter;
 use model::InSync;
@@ -16,6 +15,7 @@ use rules::config::{DenyAction, EndpointToHost, Failsafe, RateLimit, RateUnit};
 use rules::{Rules, RulesConfig};
 use telemetry::Registry;
 
+use crate::felix::Configuration;
 use crate::inbox::Inbox;
 use crate::status::Shared;
 
@@ -39,15 +39,11 @@ pub(crate) struct Nft {
     rules: Rules,
     driver: NftDriver,
     again: Again,
-    cutting: Option<Cutting>,
-    shared: Arc<Shared>,
-}
-
-/// Established flows that policy denies now.
-#[derive(Debug)]
-struct Cutting {
-    cutter: Cutter,
-    setting: CutFlows,
+    cut_flows: CutFlows,
+    /// If flows are cut.
+    cutter: Option<Cutter>,
+    cuts: flows::Metrics,
+    inbox: Arc<Inbox>,
     shared: Arc<Shared>,
 }
 
@@ -78,24 +74,52 @@ impl std::str::FromStr for CutFlows {
 impl Nft {
     /// In the network namespace of the calling thread.
     pub(crate) fn open(
-        config: &Config,
-        setting: CutFlows,
+        configuration: &Configuration,
         (inbox, shared, registry): (&Arc<Inbox>, &Arc<Shared>, &mut Registry),
     ) -> Result<Self> {
-        let driver = NftDriver::open().context("opening nf_tables")?;
-        let cut_flows = setting != CutFlows::Off;
-        let rules = Rules::new(RulesConfig { cut_flows, ..rules_config(config) });
-        let mut cutting = None;
-        if let Some(bit) = rules.cut_bit() {
-            let wake = inbox.clone();
-            let cutter = Cutter::open(bit, move || wake.kernel_changed());
-            let cutter = cutter.context("opening ctnetlink")?;
-            cutter.metrics().register(registry);
-            cutting = Some(Cutting { cutter, setting, shared: shared.clone() });
-        } else if cut_flows {
-            tracing::warn!("no mark bit is left to cut established flows: they go on");
+        let cuts = flows::Metrics::default();
+        cuts.register(registry);
+        let mut it = Self {
+            rules: Rules::new(rules_config(configuration)),
+            driver: NftDriver::open().context("opening nf_tables")?,
+            again: Again::default(),
+            cut_flows: configuration.cut_flows,
+            cutter: None,
+            cuts,
+            inbox: inbox.clone(),
+            shared: shared.clone(),
+        };
+        it.cutter = it.open_cutter()?;
+        Ok(it)
+    }
+
+    /// Other choices, in memory; the next apply makes the kernel so. Where flows are marked by another bit
+    /// now, their thread is another as well.
+    pub(crate) fn configure(&mut self, configuration: &Configuration) {
+        let bit = self.rules.cut_bit();
+        self.rules.configure(rules_config(configuration));
+        self.cut_flows = configuration.cut_flows;
+        if bit == self.rules.cut_bit() {
+            return;
         }
-        Ok(Self { rules, driver, again: Again::default(), cutting, shared: shared.clone() })
+        self.cutter = self.open_cutter().unwrap_or_else(|error| {
+            tracing::error!(error = %format!("{error:#}"), "established flows go on");
+            None
+        });
+    }
+
+    /// What cuts established flows, if that is wanted.
+    fn open_cutter(&self) -> Result<Option<Cutter>> {
+        let Some(bit) = self.rules.cut_bit() else {
+            if self.cut_flows != CutFlows::Off {
+                tracing::warn!("no mark bit is left to cut established flows: they go on");
+            }
+            return Ok(None);
+        };
+        let wake = self.inbox.clone();
+        let cutter = Cutter::open(bit, move || wake.kernel_changed());
+        let cutter = cutter.context("opening ctnetlink")?;
+        Ok(Some(cutter.with_metrics(self.cuts.clone())))
     }
 
     /// What the driver counts.
@@ -111,14 +135,14 @@ impl Nft {
     pub(crate) fn events(&self) -> std::io::Result<OwnedFd> {
         self.driver.event_fd().try_clone_to_owned()
     }
-}
 
-impl Cutting {
-    /// When the kernel has what is wanted; when again, at the latest.
-    fn look(&mut self, rules: &mut Rules) -> Option<Duration> {
+    /// When the kernel has what is wanted: established flows that policy denies now. When to look
+    /// again, at the latest.
+    fn cut(&mut self) -> Option<Duration> {
+        let cutter = self.cutter.as_mut()?;
         let alone = || !self.shared.upstream.load(Ordering::Relaxed);
-        self.cutter.switch(self.setting == CutFlows::On || alone());
-        let (cuts, again) = self.cutter.poll(rules);
+        cutter.switch(self.cut_flows == CutFlows::On || alone());
+        let (cuts, again) = cutter.poll(&mut self.rules);
         if !cuts.is_empty() {
             self.shared.cut(&cuts);
         }
@@ -138,7 +162,7 @@ impl Policies for Nft {
             self.shared.others_changed.notify_one();
         }
         let report = self.driver.apply(&mut self.rules, in_sync).map_err(failed)?;
-        let look_in = self.cutting.as_mut().and_then(|cutting| cutting.look(&mut self.rules));
+        let look_in = self.cut();
         self.again.set(report.again_in.into_iter().chain(look_in).min());
         let refused = report.refused.into_iter();
         let refused = refused.map(|r| Refused { object: r.object, error: r.error }).collect();
@@ -147,7 +171,8 @@ impl Policies for Nft {
 }
 
 /// The administrator's choices, in the words of the rules.
-fn rules_config(config: &Config) -> RulesConfig {
+fn rules_config(configuration: &Configuration) -> RulesConfig {
+    let config = &configuration.felix.config;
     let failsafe =
         |p: &config::ProtoPort| Failsafe { protocol: p.protocol, port: p.port, net: p.net };
     let text = |t: &String| t.as_str().into();
@@ -172,6 +197,7 @@ fn rules_config(config: &Config) -> RulesConfig {
             config::HostAction::Accept => EndpointToHost::Accept,
         },
         mark_mask: config.mark_mask,
+        cut_flows: configuration.cut_flows != CutFlows::Off,
         deny: match config.deny_action {
             config::DenyAction::Drop => DenyAction::Drop,
             config::DenyAction::Reject => DenyAction::Reject,

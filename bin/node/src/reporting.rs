@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use api::convert::EndpointName;
-use config::Setting;
 use datastore::Backoff;
 use jiff::Timestamp;
 use model::WorkloadId;
@@ -17,13 +16,13 @@ use crate::felix::Configuration;
 use crate::place::Place;
 use crate::pods::Pods;
 use crate::settings::Settings;
+use crate::status::Shared;
 
-/// How often, and for how long each time.
-#[derive(Clone, Copy, Debug)]
-struct Rhythm {
-    interval: Duration,
-    ttl: Duration,
-}
+/// After failures the pause grows up to this, or to the interval if that is shorter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How it is to be reported from now on.
+pub(crate) type Terms = watch::Sender<config::Reporting>;
 
 /// Begins to report, where there is somewhere to report to.
 ///
@@ -34,60 +33,55 @@ pub(crate) async fn spawn(
     place: &Place,
     configured: &Configuration,
     pods: &Arc<Pods>,
-) -> Result<()> {
-    let region = match setting(configured, "OpenstackRegion") {
-        Some(Setting::Text(region)) => region.as_str(),
-        _ => "",
-    };
-    let Some(reports) = place.reports(region, &settings.node).await? else { return Ok(()) };
+) -> Result<Terms> {
+    let terms = watch::Sender::new(configured.felix.config.reporting.clone());
+    let region = terms.borrow().region.clone();
+    let Some(reports) = place.reports(&region, &settings.node).await? else { return Ok(terms) };
     let reports = Arc::new(reports);
-    let interval = time(configured, "ReportingInterval");
-    // Zero means never.
-    if !interval.is_zero() {
-        let rhythm = Rhythm { interval, ttl: time(configured, "ReportingTTL") };
-        tokio::spawn(live(reports.clone(), rhythm, pods.listed.subscribe()));
-    }
-    if setting(configured, "EndpointReportingEnabled") == Some(&Setting::Bool(true)) {
-        let delay = time(configured, "EndpointReportingDelay");
-        let in_force = pods.shared.report_endpoints();
-        tokio::spawn(async move {
-            let mut reporter = Reporter { reports, in_force, known: BTreeSet::new() };
-            reporter.run(delay).await;
-        });
-    }
-    Ok(())
-}
-
-fn setting<'a>(configured: &'a Configuration, name: &str) -> Option<&'a Setting> {
-    configured.felix.values.get(name).map(|(value, _)| value)
-}
-
-fn time(configured: &Configuration, name: &str) -> Duration {
-    match setting(configured, name) {
-        Some(Setting::Time(time)) => *time,
-        _ => Duration::ZERO,
-    }
+    tokio::spawn(live(reports.clone(), terms.subscribe(), pods.listed.subscribe()));
+    let (shared, known) = (pods.shared.clone(), BTreeSet::new());
+    let reporter = Reporter { reports, terms: terms.subscribe(), shared, known };
+    tokio::spawn(reporter.run());
+    Ok(terms)
 }
 
 /// That the agent lives, again and again, from when it knows the cluster.
-async fn live(reports: Arc<Reports>, rhythm: Rhythm, mut listed: watch::Receiver<bool>) {
+async fn live(
+    reports: Arc<Reports>,
+    mut terms: watch::Receiver<config::Reporting>,
+    mut listed: watch::Receiver<bool>,
+) {
     let started = Instant::now();
     // The sender lives as long as the agent.
     let _ = listed.wait_for(|listed| *listed).await;
     let mut first = true;
-    let mut backoff = Backoff::new(Duration::from_secs(1), rhythm.interval);
+    let mut backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE);
     loop {
+        let (interval, ttl) = {
+            let terms = terms.borrow_and_update();
+            (terms.interval, terms.ttl)
+        };
+        let Some(interval) = interval else {
+            if terms.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        match reports.lives(&now, started.elapsed(), first, rhythm.ttl).await {
+        let pause = match reports.lives(&now, started.elapsed(), first, ttl).await {
             Ok(()) => {
                 first = false;
                 backoff.reset();
-                tokio::time::sleep(rhythm.interval).await;
+                interval
             }
             Err(error) => {
                 tracing::warn!(%error, "the report that this agent lives was not written");
-                backoff.wait().await;
+                backoff.next_wait().min(interval)
             }
+        };
+        // What changes meanwhile holds at once.
+        if let Ok(Err(_)) = tokio::time::timeout(pause, terms.changed()).await {
+            return;
         }
     }
 }
@@ -95,13 +89,19 @@ async fn live(reports: Arc<Reports>, rhythm: Rhythm, mut listed: watch::Receiver
 /// Which endpoints are up.
 struct Reporter {
     reports: Arc<Reports>,
-    in_force: watch::Receiver<BTreeSet<WorkloadId>>,
+    terms: watch::Receiver<config::Reporting>,
+    shared: Arc<Shared>,
     /// What etcd has.
     known: BTreeSet<ReportedEndpoint>,
 }
 
 impl Reporter {
-    async fn run(&mut self, delay: Duration) {
+    /// Whenever it is wanted, until the agent ends.
+    async fn run(mut self) {
+        if !self.wanted().await {
+            return;
+        }
+        let mut in_force = self.shared.report_endpoints();
         let mut backoff = Backoff::default();
         // What an agent before us reported.
         loop {
@@ -111,10 +111,15 @@ impl Reporter {
             }
             backoff.wait().await;
         }
-        while self.in_force.changed().await.is_ok() {
+        while self.wanted().await && in_force.changed().await.is_ok() {
+            let delay = self.terms.borrow().endpoints_after;
+            let Some(delay) = delay else {
+                in_force.mark_changed(); // for when it is wanted again
+                continue;
+            };
             // Changes come in groups.
             tokio::time::sleep(delay).await;
-            while let Err(error) = self.follow().await {
+            while let Err(error) = self.follow(&mut in_force).await {
                 tracing::warn!(%error, "reports of endpoints were not written");
                 backoff.wait().await;
             }
@@ -122,9 +127,17 @@ impl Reporter {
         }
     }
 
-    async fn follow(&mut self) -> Result<(), remote::RemoteError> {
+    /// Returns when it is wanted; false if it never will be any more.
+    async fn wanted(&mut self) -> bool {
+        self.terms.wait_for(|terms| terms.endpoints_after.is_some()).await.is_ok()
+    }
+
+    async fn follow(
+        &mut self,
+        in_force: &mut watch::Receiver<BTreeSet<WorkloadId>>,
+    ) -> Result<(), remote::RemoteError> {
         let wanted: BTreeSet<ReportedEndpoint> =
-            self.in_force.borrow_and_update().iter().filter_map(reported).collect();
+            in_force.borrow_and_update().iter().filter_map(reported).collect();
         let gone: Vec<_> = self.known.difference(&wanted).cloned().collect();
         for endpoint in gone {
             self.reports.endpoint(&endpoint, None).await?;

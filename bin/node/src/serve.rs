@@ -7,31 +7,52 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use config::Listen;
 use telemetry::{Endpoints, Server};
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-/// Serves until the runtime ends, or until it is told to stop.
-pub(crate) struct Serving(Option<AbortHandle>);
-
-impl Serving {
-    pub(crate) fn stop(self) {
-        if let Some(task) = self.0 {
-            task.abort();
-        }
-    }
+/// Something that is served where the configuration says, until the runtime ends.
+pub(crate) struct Serving {
+    what: &'static str,
+    endpoints: Endpoints,
+    listen: Option<Listen>,
+    /// Ends, and gives the address back, when the sender is gone.
+    task: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// Serves `what` where `listen` says; nowhere if that is nothing.
-pub(crate) fn spawn(what: &'static str, listen: Option<&Listen>, endpoints: Endpoints) -> Serving {
-    let task = listen.cloned().map(|listen| {
-        let serving = async move {
-            let _server = bound(what, &listen, endpoints).await;
-            std::future::pending::<()>().await;
-        };
-        tokio::spawn(serving).abort_handle()
-    });
-    Serving(task)
+impl Serving {
+    /// Nowhere yet.
+    pub(crate) fn new(what: &'static str, endpoints: Endpoints) -> Self {
+        Self { what, endpoints, listen: None, task: None }
+    }
+
+    /// From now on where `listen` says; nowhere if that is nothing.
+    pub(crate) async fn follow(&mut self, listen: Option<&Listen>) {
+        if self.listen.as_ref() == listen {
+            return;
+        }
+        if let Some((stop, task)) = self.task.take() {
+            drop(stop);
+            // The address is free then; a task that panicked has given it back, too.
+            let _ = task.await;
+        }
+        self.listen = listen.cloned();
+        let (what, endpoints) = (self.what, self.endpoints.clone());
+        self.task = listen.cloned().map(|listen| {
+            let (stop, mut stopped) = oneshot::channel();
+            let task = tokio::spawn(async move {
+                tokio::select! {
+                    server = bound(what, &listen, endpoints) => {
+                        let _ = stopped.await; // an error: that is how it is told
+                        server.stop().await;
+                    }
+                    _ = &mut stopped => {}
+                }
+            });
+            (stop, task)
+        });
+    }
 }
 
 async fn bound(what: &str, listen: &Listen, endpoints: Endpoints) -> Server {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ipnet::IpNet;
+use config::{Component, Problem, Settled};
 use model::IpVersion;
 use telemetry::{Format, LogConfig};
+
+use crate::felix;
 
 /// How the node's own address of a family is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,68 +47,77 @@ pub(crate) struct Settings {
     pub(crate) lib_dir: PathBuf,
     /// Until the configuration of the cluster is known.
     pub(crate) log: LogConfig,
+    /// What is logged where no parameter says it.
+    pub(crate) log_filter: String,
     pub(crate) addresses: BTreeMap<IpVersion, Address>,
     pub(crate) default_pools: Vec<DefaultPool>,
     /// For pods, where the environment gives one.
     pub(crate) pod_mtu: Option<u32>,
     pub(crate) cluster_type: String,
+    /// The environment, whole.
+    pub(crate) environment: Vec<(String, String)>,
+    /// What it says of this process.
+    pub(crate) variables: Settled,
     /// The text of the configuration file; empty where there is none.
     pub(crate) felix_file: String,
+    /// What the environment and that file say of the parameters.
+    pub(crate) felix: config::Config,
     /// Whether another node may have the same address.
     pub(crate) shared_address: bool,
     /// Whether established flows are cut that policy denies now; as written.
     pub(crate) cut_flows: Option<String>,
 }
 
-/// Reads variables; tests give a table.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 impl Settings {
     /// Of this process. The configuration file need not be there.
     pub(crate) fn read(felix_file: &Path) -> Result<Self> {
-        let mut it = Self::parse(&|name| std::env::var(name).ok().map(|v| v.trim().to_owned()))?;
-        it.felix_file = match std::fs::read_to_string(felix_file) {
+        let felix_file = match std::fs::read_to_string(felix_file) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             other => other.with_context(|| format!("reading {}", felix_file.display()))?,
         };
-        Ok(it)
+        Self::parse(std::env::vars().collect(), felix_file)
     }
 
-    pub(crate) fn parse(lookup: Lookup<'_>) -> Result<Self> {
-        let get = |name: &str| lookup(name).filter(|v| !v.is_empty());
-        let dir = |name, default: &str| PathBuf::from(get(name).unwrap_or_else(|| default.into()));
-        let run_dir = dir("CALICO_RUN_DIR", "/var/run/calico");
-        let lib_dir = dir("CALICO_LIB_DIR", "/var/lib/calico");
-        let level = get("FELIX_LOGSEVERITYSCREEN").or_else(|| get("CALICO_STARTUP_LOGLEVEL"));
-        let json = get("CALICO_LOG_FORMAT").is_some_and(|f| f.eq_ignore_ascii_case("json"));
+    fn parse(environment: Vec<(String, String)>, felix_file: String) -> Result<Self> {
+        let variables = config::settle(Component::Node, &environment, "");
+        if let Some(Problem { name, message, .. }) = variables.problems.iter().find(|p| p.fatal) {
+            bail!("{name}: {message}");
+        }
+        let felix = felix::local(&environment, &felix_file);
+        let text = |name| variables.text(name);
+        let dir = |name| text(name).map(PathBuf::from).unwrap_or_default();
+        let log_filter = text("CALICO_STARTUP_LOGLEVEL").unwrap_or_default();
+        let json = text("CALICO_LOG_FORMAT").as_deref() == Some("json");
         let addresses = [(IpVersion::V4, "IP"), (IpVersion::V6, "IP6")];
         Ok(Self {
-            node: node_name(&get)?,
-            kubeconfig: get("KUBECONFIG").map(PathBuf::from),
-            node_ref: get("CALICO_K8S_NODE_REF"),
+            node: node_name(&variables, felix.hostname.as_deref())?,
+            kubeconfig: text("KUBECONFIG").map(PathBuf::from),
+            node_ref: text("CALICO_K8S_NODE_REF"),
             log: LogConfig {
-                filter: level.unwrap_or_else(|| "info".into()),
+                filter: felix::filter(felix.log_level, &log_filter).to_owned(),
                 format: if json { Format::Json } else { Format::Text },
-                file: get("FELIX_LOGFILEPATH").filter(|p| p != "none").map(PathBuf::from),
+                file: felix.log_file.as_ref().map(PathBuf::from),
             },
-            addresses: addresses.into_iter().map(|(v, name)| (v, address(&get, name))).collect(),
-            default_pools: default_pools(&get)?,
-            pod_mtu: number(&get, "CNI_MTU")?.filter(|m| *m > 0),
-            cluster_type: get("CLUSTER_TYPE").unwrap_or_else(|| "k8s".into()),
-            felix_file: String::new(),
-            shared_address: flag(&get, "DISABLE_NODE_IP_CHECK", false)?,
-            cut_flows: get("CALICO_CUT_FLOWS"),
-            run_dir,
-            lib_dir,
+            log_filter,
+            addresses: addresses.map(|(v, name)| (v, address(&variables, name))).into(),
+            default_pools: default_pools(&variables)?,
+            pod_mtu: variables.positive("CNI_MTU"),
+            cluster_type: text("CLUSTER_TYPE").unwrap_or_default(),
+            shared_address: variables.flag("DISABLE_NODE_IP_CHECK"),
+            cut_flows: text("CALICO_CUT_FLOWS"),
+            run_dir: dir("CALICO_RUN_DIR"),
+            lib_dir: dir("CALICO_LIB_DIR"),
+            environment,
+            felix_file,
+            felix,
+            variables,
         })
     }
 }
 
-type Get<'a> = dyn Fn(&str) -> Option<String> + 'a;
-
-fn node_name(get: &Get<'_>) -> Result<String> {
-    let given = get("NODENAME").or_else(|| get("FELIX_FELIXHOSTNAME")).or_else(|| get("HOSTNAME"));
-    if let Some(name) = given {
+fn node_name(variables: &Settled, felix: Option<&str>) -> Result<String> {
+    let named = variables.text("NODENAME").or_else(|| felix.map(str::to_owned));
+    if let Some(name) = named.or_else(|| variables.text("HOSTNAME")) {
         return Ok(name.to_lowercase());
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -118,89 +128,62 @@ fn node_name(get: &Get<'_>) -> Result<String> {
     Ok(name)
 }
 
-fn address(get: &Get<'_>, name: &str) -> Address {
-    let method = get(&format!("{name}_AUTODETECTION_METHOD"));
-    let detect = || Address::Detect(method.unwrap_or_else(|| "first-found".into()));
-    match get(name).as_deref() {
-        // Without a word about it, IPv4 is looked for and IPv6 is not.
-        None if name == "IP" => detect(),
-        None | Some("none") => Address::None,
-        Some("autodetect") => detect(),
+fn address(variables: &Settled, name: &str) -> Address {
+    let method = variables.text(&format!("{name}_AUTODETECTION_METHOD"));
+    match variables.text(name).as_deref() {
+        None => Address::None,
+        Some("autodetect") => Address::Detect(method.unwrap_or_default()),
         Some(given) => Address::Given(given.to_owned()),
     }
 }
 
-fn default_pools(get: &Get<'_>) -> Result<Vec<DefaultPool>> {
-    if flag(get, "NO_DEFAULT_POOLS", false)? {
+fn default_pools(variables: &Settled) -> Result<Vec<DefaultPool>> {
+    if variables.flag("NO_DEFAULT_POOLS") {
         return Ok(Vec::new());
     }
     let mut pools = Vec::new();
-    for (version, default_cidr) in [("4", Some("192.168.0.0/16")), ("6", None)] {
-        let name = |key: &str| format!("CALICO_IPV{version}POOL_{key}");
-        let cidr = get(&name("CIDR")).or(default_cidr.map(str::to_owned));
-        let Some(cidr) = cidr.filter(|c| c != "none") else { continue };
-        let family = if version == "4" { IpVersion::V4 } else { IpVersion::V6 };
-        if !cidr.parse::<IpNet>().is_ok_and(|net| IpVersion::of_net(&net) == family) {
-            bail!("{} is {cidr:?}, want an IPv{version} prefix or none", name("CIDR"));
-        }
-        let mode = |key: &str, default: &str| encap(&name(key), get(&name(key)), default);
-        let vxlan = mode("VXLAN", "Never")?;
-        let default_ipip = if version == "4" && vxlan == "Never" { "Always" } else { "Never" };
-        let (sizes, default_size) = if version == "4" { (20..=32, 26) } else { (116..=128, 122) };
+    for version in IpVersion::ALL {
+        let digit = if version == IpVersion::V4 { '4' } else { '6' };
+        let name = |key: &str| format!("CALICO_IPV{digit}POOL_{key}");
+        let cidr = match variables.nets(&name("CIDR")) {
+            [] => continue,
+            [net] if IpVersion::of_net(net) == version => net.to_string(),
+            _ => bail!("{}: want one IPv{digit} prefix or none", name("CIDR")),
+        };
+        let vxlan = encapsulation(variables, &name("VXLAN")).unwrap_or("Never");
+        let ipip = if vxlan == "Never" { "Always" } else { "Never" };
+        let size = variables.positive(&name("BLOCK_SIZE")).and_then(|size| size.try_into().ok());
         pools.push(DefaultPool {
             cidr,
-            ipip: mode("IPIP", default_ipip)?,
-            vxlan,
-            block_size: block_size(get, &name("BLOCK_SIZE"), sizes)?.unwrap_or(default_size),
-            nat_outgoing: flag(get, &name("NAT_OUTGOING"), version == "4")?,
-            node_selector: get(&name("NODE_SELECTOR")).unwrap_or_else(|| "all()".into()),
-            disable_bgp_export: flag(get, &name("DISABLE_BGP_EXPORT"), false)?,
+            ipip: encapsulation(variables, &name("IPIP")).unwrap_or(ipip).to_owned(),
+            vxlan: vxlan.to_owned(),
+            block_size: size.with_context(|| format!("{}: want a number", name("BLOCK_SIZE")))?,
+            nat_outgoing: variables.flag(&name("NAT_OUTGOING")),
+            node_selector: variables.text(&name("NODE_SELECTOR")).unwrap_or_default(),
+            disable_bgp_export: variables.flag(&name("DISABLE_BGP_EXPORT")),
         });
     }
     Ok(pools)
 }
 
-fn encap(name: &str, value: Option<String>, default: &str) -> Result<String> {
-    let text = value.unwrap_or_else(|| default.to_owned()).to_lowercase();
-    Ok(match text.as_str() {
-        "never" | "off" => "Never",
-        "always" => "Always",
-        "crosssubnet" | "cross-subnet" => "CrossSubnet",
-        _ => bail!("{name} is {text:?}, want Never, Always or CrossSubnet"),
-    }
-    .to_owned())
-}
-
-fn flag(get: &Get<'_>, name: &str, default: bool) -> Result<bool> {
-    let Some(text) = get(name) else { return Ok(default) };
-    match text.to_lowercase().as_str() {
-        "true" | "yes" | "y" | "t" | "1" | "on" | "enabled" => Ok(true),
-        "false" | "no" | "n" | "f" | "0" | "off" | "disabled" => Ok(false),
-        _ => bail!("{name} is {text:?}, want true or false"),
-    }
-}
-
-fn number(get: &Get<'_>, name: &str) -> Result<Option<u32>> {
-    let parse =
-        |text: String| text.parse().with_context(|| format!("{name} is {text:?}, want a number"));
-    get(name).map(parse).transpose()
-}
-
-fn block_size(get: &Get<'_>, name: &str, sizes: RangeInclusive<u8>) -> Result<Option<u8>> {
-    let Some(given) = number(get, name)? else { return Ok(None) };
-    match u8::try_from(given) {
-        Ok(size) if sizes.contains(&size) => Ok(Some(size)),
-        _ => bail!("{name} is {given}, want {} to {}", sizes.start(), sizes.end()),
-    }
+/// The words of the pool's field for those that start-up scripts use.
+fn encapsulation(variables: &Settled, name: &str) -> Option<&'static str> {
+    Some(match variables.text(name)?.as_str() {
+        "Always" => "Always",
+        "CrossSubnet" | "Cross-Subnet" => "CrossSubnet",
+        _ => "Never",
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use api::v3::felix::{Applied, Kind};
+
     use super::*;
 
     fn parse(table: &[(&str, &str)]) -> Result<Settings> {
-        let table: BTreeMap<_, _> = table.iter().copied().collect();
-        Settings::parse(&|name| table.get(name).map(|v| (*v).to_owned()))
+        let pairs = table.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Settings::parse(pairs.collect(), String::new())
     }
 
     #[test]
@@ -247,9 +230,45 @@ mod tests {
             ("CALICO_IPV4POOL_CIDR", "10.0.0.0/99"),
             ("CALICO_IPV6POOL_CIDR", "10.0.0.0/16"),
             ("DISABLE_NODE_IP_CHECK", "perhaps"),
+            ("DATASTORE_TYPE", "perhaps"),
+            ("CALICO_API_GROUP", "perhaps"),
         ] {
             let error = parse(&[("NODENAME", "a"), (name, value)]).unwrap_err();
             assert!(format!("{error:#}").contains(name), "{error:#}");
+        }
+    }
+
+    /// A row that does not say "unused" shows in the settings, and no other does.
+    #[test]
+    fn the_rows_say_which_variables_are_read() {
+        // Looked up where datastores are reached: `place.rs`, `remote`.
+        let elsewhere = |name: &str| {
+            ["ETCD_", "DATASTORE_TYPE", "CALICO_API_GROUP"].iter().any(|at| name.starts_with(at))
+        };
+        let base =
+            [("HOSTNAME", "h"), ("IP6", "autodetect"), ("CALICO_IPV6POOL_CIDR", "fd00::/64")];
+        let shown = |own: Option<(&str, &str)>| {
+            let table: Vec<_> = base.into_iter().chain(own).collect();
+            let settings = parse(&table).unwrap();
+            format!(
+                "{:?}",
+                Settings { variables: Settled::default(), environment: vec![], ..settings }
+            )
+        };
+        for row in Component::Node.rows().map(|row| row.parameter) {
+            let examples: &[&str] = match row.kind {
+                Kind::Flag => &["true", "false"],
+                Kind::Choice(words) => words,
+                Kind::Cidrs if row.name.contains('6') => &["fd01::/64"],
+                Kind::Cidrs => &["10.0.0.0/16"],
+                Kind::Int(..) => &["20", "123"],
+                _ => &["7s"],
+            };
+            let good = examples.iter().filter(|text| config::parse(row.kind, text).is_ok());
+            let shows = good.clone().any(|text| shown(Some((row.name, text))) != shown(None));
+            assert!(good.count() > 0, "{}", row.name);
+            let read = row.applied != Applied::Unused && !elsewhere(row.name);
+            assert_eq!(shows, read, "{} is {:?}", row.name, row.applied);
         }
     }
 }

@@ -8,6 +8,7 @@
     reason = "a test, though it brings its own main function"
 )]
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -330,8 +331,36 @@ async fn others_take_the_address(cluster: &Cluster, from: &Pod) {
     cluster.call("DEL", &before, &before_uid).unwrap();
 }
 
-/// What changes at once, what takes a new start, and what is not taken; where each came from.
-async fn configuration_changes(cluster: &mut Cluster, (pod, uid): (&Pod, &str)) {
+/// A connection that stays.
+struct Talk {
+    near: TcpStream,
+    far: TcpStream,
+}
+
+impl Talk {
+    /// None if nobody gets through.
+    fn begin(from: &Netns, to: &Netns, at: SocketAddr) -> Option<Self> {
+        let listener = to.run(|| TcpListener::bind(at)).unwrap();
+        let patience = Duration::from_secs(1);
+        let near = from.run(|| TcpStream::connect_timeout(&at, patience)).ok()?;
+        let (far, _) = listener.accept().unwrap();
+        for end in [&near, &far] {
+            end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        }
+        Some(Self { near, far })
+    }
+
+    fn goes_on(&mut self) -> bool {
+        let mut byte = [0];
+        let there = self.near.write_all(b"?").and_then(|()| self.far.read_exact(&mut byte));
+        let back = there.and_then(|()| self.far.write_all(b"!"));
+        back.and_then(|()| self.near.read_exact(&mut byte)).is_ok()
+    }
+}
+
+/// What the rules, the tunnels, the servers and the logs are made from changes under agents that run, and
+/// under flows that go on.
+async fn live_changes(cluster: &mut Cluster, (pod, uid): (&Pod, &str), far: &Pod) {
     let resource = "FelixConfiguration default".to_owned();
     let level = |cluster: &Cluster| cluster.parameter(0, "LogSeverityScreen");
     assert_eq!(level(cluster), ("Info".into(), "built in".into()), "{}", cluster.log(0));
@@ -342,15 +371,34 @@ async fn configuration_changes(cluster: &mut Cluster, (pod, uid): (&Pod, &str)) 
     let logged = async || cluster.log(0).contains("DEBUG node::server: CNI STATUS");
     until("debug lines are logged", cluster, logged).await;
 
-    let spec = json!({
-        "logSeverityScreen": "Info", "prometheusMetricsEnabled": true,
-        "prometheusMetricsPort": 9191, "healthPort": 9199,
+    // The rules.
+    let pids = |c: &Cluster| c.agents.iter().map(|a| a.as_ref().unwrap().id()).collect::<Vec<_>>();
+    let started = pids(cluster);
+    let mut talk =
+        Talk::begin(&pod.netns, &far.netns, SocketAddr::new(far.addresses[0], 9000)).unwrap();
+    let host = cluster.topology.nodes[0].addresses()[0];
+    let node = &cluster.topology.nodes[0].netns;
+    let _server = Server::start(node, PORT, "host");
+    let to_host = || {
+        let reply = tcp_reply(&pod.netns, (host, PORT), Duration::from_secs(1));
+        reply.as_deref() == Some("host")
+    };
+    let pod_to_host = || node.out("nft -s list chain ip calico pod-to-host");
+    let closed = pod_to_host();
+    assert!(!to_host(), "endpoint to host is DROP");
+    let log = cluster.folder.path().join("felix.log");
+    let open = json!({
+        "defaultEndpointToHostAction": "ACCEPT", "prometheusMetricsEnabled": true,
+        "prometheusMetricsPort": 9191, "healthPort": 9199, "vxlanPort": 8472, "logFilePath": log,
     });
-    cluster.felix(spec).await;
-    for node in 0..2 {
-        assert_eq!(cluster.agent_ends(node).await, 129, "it asks to be started again");
-        cluster.run_agent(node);
-    }
+    let changed = Instant::now();
+    cluster.felix(open).await;
+    until("the host is open", cluster, async || to_host()).await;
+    println!("in the kernel {:?} after the change", changed.elapsed());
+    assert_ne!(pod_to_host(), closed);
+    assert!(talk.goes_on(), "{}", cluster.log(0));
+
+    // The servers.
     for at in [("127.0.0.1", 9191), ("::1", 9191)] {
         let served =
             async || cluster.http(0, at, "/metrics").contains("felix_active_local_endpoints");
@@ -365,6 +413,50 @@ async fn configuration_changes(cluster: &mut Cluster, (pod, uid): (&Pod, &str)) 
     let moved = async || cluster.http(0, ("127.0.0.1", 9199), "/config").contains("9199");
     until("health is served elsewhere", cluster, moved).await;
     assert_eq!(cluster.http(0, ("127.0.0.1", 9099), "/config"), "", "and no longer there");
+    let lines = async || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("in force"));
+    until("lines go to the file as well", cluster, lines).await;
+
+    // The tunnels.
+    for node in &cluster.topology.nodes {
+        let port = || node.netns.out("ip -d link show vxlan.calico");
+        until("the tunnel has another port", cluster, async || port().contains("dstport 8472"))
+            .await;
+    }
+    until("pods reach each other there", cluster, async || replies(pod, far) == [true, true]).await;
+    assert!(talk.goes_on(), "{}", cluster.log(0));
+
+    // And back: what may not begin any more may not go on.
+    let with_host = Talk::begin(&pod.netns, node, SocketAddr::new(host, 9001)).unwrap();
+    let with_host = RefCell::new(with_host);
+    assert!(with_host.borrow_mut().goes_on());
+    cluster.felix(json!({})).await;
+    until("the host is closed", cluster, async || !to_host()).await;
+    until("the flow is cut", cluster, async || !with_host.borrow_mut().goes_on()).await;
+    assert_eq!(pod_to_host(), closed);
+    let port = ("127.0.0.1", 9191);
+    until("no metrics", cluster, async || cluster.http(0, port, "/metrics").is_empty()).await;
+    let (value, source) = cluster.parameter(0, "DefaultEndpointToHostAction");
+    assert_eq!((&*value, &*source), ("DROP", "built in"));
+    until("pods reach each other", cluster, async || replies(pod, far) == [true, true]).await;
+    assert!(talk.goes_on(), "{}", cluster.log(0));
+    assert_eq!(pids(cluster), started);
+    for agent in cluster.agents.iter_mut().flatten() {
+        assert!(agent.try_wait().unwrap().is_none(), "an agent has ended");
+    }
+}
+
+/// What takes a new start, and what is not taken; where each came from.
+async fn configuration_changes(cluster: &mut Cluster) {
+    // One that nothing reads is no reason for anything.
+    cluster.felix(json!({"bpfMapSizeRoute": 1000, "interfacePrefix": "cali,tap"})).await;
+    for node in 0..2 {
+        assert_eq!(cluster.agent_ends(node).await, 129, "it asks to be started again");
+        let said = "starting again with them settings=\"InterfacePrefix\"";
+        assert!(cluster.log(node).contains(said), "{}", cluster.log(node));
+        cluster.run_agent(node);
+    }
+    let taken = async || cluster.parameter(0, "InterfacePrefix").0 == "cali,tap";
+    until("it was taken", cluster, taken).await;
 
     // A value that must not be wrong: the file is read before the resources.
     cluster.kill_agent(1);
@@ -445,7 +537,8 @@ async fn story(cluster: &mut Cluster) {
     until("x reaches the successor", cluster, async || replies(&x, &successor) == [true, true])
         .await;
 
-    configuration_changes(cluster, (&x, &x_uid)).await;
+    live_changes(cluster, (&x, &x_uid), &successor).await;
+    configuration_changes(cluster).await;
     until("x reaches the successor", cluster, async || replies(&x, &successor) == [true, true])
         .await;
 

@@ -2,36 +2,31 @@
 
 use std::fmt::{self, Display};
 
-use api::v3::felix::{Kind, PARAMETERS, Parameter};
+use api::v3::felix::{Applied, Kind, Parameter};
 
-use crate::{ProtoPort, Setting, Source};
+use crate::{Component, ProtoPort, Row, Setting, Source};
 
-/// The parameter of this name: its own, another that it goes by, its field, or its environment variable,
-/// in any case.
-pub fn find(word: &str) -> Option<&'static Parameter> {
-    let is = |name: &str| !name.is_empty() && name.eq_ignore_ascii_case(word);
-    PARAMETERS.iter().find(|row| {
-        is(row.name) || is(row.field) || is(&environment(row)) || row.aliases.iter().any(|a| is(a))
-    })
+/// The settings that go by this name, of all programs: their own, another one of theirs, their field, or
+/// their environment variable, in any case.
+pub fn find(word: &str) -> Vec<Row> {
+    Component::ALL.into_iter().flat_map(Component::rows).filter(|row| row.is(word)).collect()
 }
 
-/// Parameters whose name holds `word`, or begins as it does.
+/// Settings whose name holds `word`, or begins as it does.
 pub fn similar(word: &str) -> Vec<&'static str> {
     let word = word.to_lowercase();
     let start = word.get(..4).unwrap_or(&word);
     let like = |test: &dyn Fn(&str) -> bool| -> Vec<_> {
-        let names = PARAMETERS.iter().map(|row| row.name);
-        names.filter(|name| test(&name.to_lowercase())).take(8).collect()
+        let names = Component::ALL.into_iter().flat_map(Component::rows);
+        let names = names.map(|row| row.parameter.name);
+        let mut some: Vec<_> = names.filter(|name| test(&name.to_lowercase())).take(8).collect();
+        some.dedup();
+        some
     };
     match like(&|name| name.contains(&word)) {
         none if none.is_empty() => like(&|name| name.starts_with(start)),
         some => some,
     }
-}
-
-/// The environment variable of a parameter.
-pub fn environment(row: &Parameter) -> String {
-    format!("FELIX_{}", row.name.to_uppercase())
 }
 
 /// As the environment would have it: [`crate::parse`] gives the same setting again. Nothing is empty.
@@ -42,6 +37,7 @@ impl Display for Setting {
             Self::Bool(on) => on.fmt(f),
             Self::Int(n) => n.fmt(f),
             Self::Text(text) => text.fmt(f),
+            Self::Secret(_) => f.write_str("(not shown)"),
             Self::Time(time) if time.subsec_nanos() > 0 => {
                 write!(f, "{}ms", time.as_secs_f64() * 1e3)
             }
@@ -103,6 +99,16 @@ impl Display for Source {
     }
 }
 
+/// When a change takes effect.
+pub fn applied(row: &Parameter) -> &'static str {
+    match (row.applied, row.field) {
+        (Applied::Live, _) => "at once",
+        (Applied::Restart, "") => "when the agent starts",
+        (Applied::Restart, _) => "the agent ends, to be started again",
+        (Applied::Unused, _) => "never: nothing reads it",
+    }
+}
+
 /// What may be written.
 pub fn values(kind: Kind) -> String {
     match kind {
@@ -110,7 +116,9 @@ pub fn values(kind: Kind) -> String {
         Kind::OptBool => "true, false, or not given".into(),
         Kind::Int(least, i64::MAX) => format!("a whole number from {least} up"),
         Kind::Int(least, most) => format!("a whole number from {least} to {most}"),
+        Kind::Flag => "true or false, on or off, enabled or disabled".into(),
         Kind::Text => "text".into(),
+        Kind::Secret => "text, which is not shown".into(),
         Kind::Choice([rest @ .., last]) if !rest.is_empty() => {
             format!("{} or {last}", rest.join(", "))
         }
@@ -157,7 +165,8 @@ mod tests {
             (Kind::RateLimit, "5/hour"),
             (Kind::Mask, "0xffff0000"),
         ];
-        let defaults = PARAMETERS.iter().map(|row| (row.kind, row.default));
+        let rows = Component::ALL.into_iter().flat_map(Component::rows);
+        let defaults = rows.map(|row| (row.parameter.kind, row.parameter.default));
         for (kind, text) in defaults.chain(others) {
             let setting = crate::parse(kind, text).unwrap();
             assert_eq!(crate::parse(kind, &setting.to_string()), Ok(setting), "{kind:?} {text:?}");
@@ -165,19 +174,35 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_found_by_each_of_their_names() {
-        for row in PARAMETERS {
-            let found = |word: &str| find(word).map(|row| row.name);
-            assert_eq!(found(row.name), Some(row.name));
-            assert_eq!(found(&environment(row)), Some(row.name));
-            for alias in row.aliases.iter().chain([&row.field]).filter(|alias| !alias.is_empty()) {
-                assert_eq!(found(&alias.to_lowercase()), Some(row.name), "{alias}");
+    fn settings_are_found_by_each_of_their_names() {
+        for row in Component::ALL.into_iter().flat_map(Component::rows) {
+            let Parameter { name, field, aliases, .. } = *row.parameter;
+            let variable = row.environment().unwrap_or_default();
+            for word in aliases.iter().copied().chain([name, field, &variable]) {
+                let found = find(&word.to_lowercase());
+                let same = |r: &&Row| r.component == row.component && r.parameter.name == name;
+                assert_eq!(
+                    found.iter().filter(same).count(),
+                    usize::from(!word.is_empty()),
+                    "{word}"
+                );
             }
-            assert!(!values(row.kind).is_empty() && !row.about.is_empty());
+            assert!(!values(row.parameter.kind).is_empty() && !row.parameter.about.is_empty());
         }
-        assert!(find("").is_none() && find("FELIX_").is_none());
+        assert!(find("").is_empty() && find("FELIX_").is_empty());
+        assert_eq!(find("NoDename")[0].component, Component::Node);
+        assert_eq!(find("TYPHA_SERVERPORT")[0].parameter.name, "ServerPort");
+        assert_eq!(find("FELIX_LOGFILEPATH").len(), 1);
+        assert_eq!(find("LogFilePath").len(), 2, "two programs have it");
         assert_eq!(similar("vxlanpo"), ["VXLANPort"]);
         assert!(similar("VXLAMPort").contains(&"VXLANPort"));
         assert!(similar("zz").is_empty());
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let secret = crate::parse(Kind::Secret, "geheim").unwrap();
+        assert_eq!(secret, Setting::Secret("geheim".into()));
+        assert!(!secret.to_string().contains("geheim"));
     }
 }

@@ -30,6 +30,8 @@ pub enum Setting {
     Int(i64),
     /// Text, a word of a choice in its proper case, a regular expression.
     Text(String),
+    /// Text that is not shown.
+    Secret(String),
     /// A time.
     Time(Duration),
     /// An address.
@@ -55,12 +57,17 @@ pub enum Setting {
 /// # Errors
 /// What was wanted.
 pub fn parse(kind: Kind, text: &str) -> Result<Setting, String> {
+    if kind == Kind::Secret {
+        // It may begin or end with a space, and be any word.
+        return Ok(Setting::Secret(text.to_owned()));
+    }
     let text = text.trim();
     if text.is_empty() || text.eq_ignore_ascii_case("none") && may_be_none(kind) {
         return Ok(Setting::None);
     }
     match kind {
         Kind::Bool | Kind::OptBool => boolean(text).map(Setting::Bool),
+        Kind::Flag => flag(text).map(Setting::Bool),
         Kind::Int(min, max) => integer(text, min, max).map(Setting::Int),
         Kind::Mask => mask(text).map(Setting::Int),
         Kind::Choice(words) => choice(text, words),
@@ -85,11 +92,18 @@ pub fn parse(kind: Kind, text: &str) -> Result<Setting, String> {
         Kind::TableRange | Kind::TableRanges => {
             list(text).map(table_range).collect::<Result<_, _>>().map(Setting::Tables)
         }
-        Kind::KeyValues | Kind::Map | Kind::Timeouts | Kind::ConntrackTimeouts => {
+        Kind::Timeouts => {
+            let timeout = |text| {
+                let (name, timeout) = pair(text)?;
+                time(&timeout).map(|_| (name, timeout))
+            };
+            list(text).map(timeout).collect::<Result<_, _>>().map(Setting::Pairs)
+        }
+        Kind::KeyValues | Kind::Map | Kind::ConntrackTimeouts => {
             list(text).map(pair).collect::<Result<_, _>>().map(Setting::Pairs)
         }
         Kind::RateLimit => rate(text),
-        Kind::Text | Kind::Regex => Ok(Setting::Text(text.to_owned())),
+        Kind::Text | Kind::Secret | Kind::Regex => Ok(Setting::Text(text.to_owned())),
     }
 }
 
@@ -107,6 +121,14 @@ fn boolean(text: &str) -> Result<bool, String> {
         "true" | "1" | "yes" | "y" | "t" => Ok(true),
         "false" | "0" | "no" | "n" | "f" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "enabled" => Ok(true),
+        "off" | "disabled" => Ok(false),
+        other => boolean(other),
     }
 }
 
@@ -141,7 +163,7 @@ fn choice(text: &str, words: &[&str]) -> Result<Setting, String> {
 }
 
 /// A bare number is seconds.
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         let bad = |_| format!("{text:?} is no time");
         return Duration::try_from_secs_f64(seconds).map_err(bad);

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use api::v3::FelixConfiguration;
-use api::v3::felix::{Kind, NODE_SELECTOR_FIELD, PARAMETERS, Parameter};
+use api::v3::felix::{Applied, Kind, NODE_SELECTOR_FIELD, PARAMETERS, Parameter};
 use selector::Selector;
 use serde_json::Value;
 
 use crate::parse::{Setting, parse};
+use crate::rows::Component;
 use crate::typed::Config;
 
 /// Everything that settings are taken from.
@@ -59,99 +60,166 @@ pub struct Problem {
     pub fatal: bool,
 }
 
-/// The settings in force.
+/// Every setting by its name: the value, and where that was taken from.
+pub type Values = BTreeMap<&'static str, (Setting, Source)>;
+
+/// The agent's settings in force.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// Those that the agent reads.
     pub config: Config,
-    /// Every parameter with its value and where that was taken from.
-    pub values: BTreeMap<&'static str, (Setting, Source)>,
+    /// Every parameter.
+    pub values: Values,
     /// What was bad.
     pub problems: Vec<Problem>,
 }
 
-/// Settles every parameter: the first source that has it wins; a bad value falls through to the
-/// built-in default, as it does upstream.
+/// A program's settings in force.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Every setting.
+    pub values: Values,
+    /// What was bad.
+    pub problems: Vec<Problem>,
+}
+
+impl Resolved {
+    /// The parameters that `other` has otherwise and that an agent which runs with this one can only
+    /// take by starting again.
+    pub fn restarts(&self, other: &Self) -> Vec<&'static str> {
+        let differs = |row: &&Parameter| {
+            let value = |resolved: &Self| resolved.values.get(row.name).map(|(v, _)| v.clone());
+            value(self) != value(other)
+        };
+        let rows = PARAMETERS.iter().filter(|row| row.applied == Applied::Restart);
+        rows.filter(differs).map(|row| row.name).collect()
+    }
+
+    /// The parameters whose value or source `other` has otherwise.
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let values = self.values.iter();
+        values.filter(|(n, value)| other.values.get(*n) != Some(value)).map(|(n, _)| *n).collect()
+    }
+}
+
+/// Settles every parameter of the agent: the first source that has it wins; a bad value falls through
+/// to the built-in default, as it does upstream.
 pub fn resolve(sources: &Sources) -> Resolved {
-    let mut problems = Vec::new();
-    let layers = layers(sources, &mut problems);
-    let mut values = BTreeMap::new();
-    for row in PARAMETERS {
-        let given = layers.iter().find_map(|(source, texts)| Some((source, texts.get(row.name)?)));
-        let (mut value, mut from) = (None, Source::BuiltIn);
-        if let Some((source, text)) = given {
-            match parse(row.kind, text) {
-                Ok(parsed) => (value, from) = (Some(parsed), source.clone()),
-                Err(message) => problems.push(Problem {
-                    name: row.name.into(),
+    let mut layers = Layers::new(Component::Felix);
+    let overrides = sources.overrides.iter().map(|(k, v)| (k.clone(), v.clone()));
+    layers.add(Source::Override, overrides);
+    layers.environment(&sources.environment);
+    layers.add(Source::File, file(&sources.file));
+    for (source, resource) in resources(sources) {
+        let fields = resource.spec.0.iter().filter_map(|(field, value)| {
+            let row = PARAMETERS.iter().find(|row| row.field == field)?;
+            Some((row.name.to_owned(), written(row.kind, value)))
+        });
+        layers.add(source, fields);
+    }
+    let Settled { values, problems } = layers.settle();
+    Resolved { config: Config::from_values(&values), values, problems }
+}
+
+/// Settles what a program takes from the environment, given whole, and from the text of its
+/// configuration file, if it has one; as [`resolve`] does.
+pub fn settle(component: Component, environment: &[(String, String)], text: &str) -> Settled {
+    let mut layers = Layers::new(component);
+    layers.environment(environment);
+    layers.add(Source::File, file(text));
+    layers.settle()
+}
+
+/// What the sources of a program say, in falling priority.
+struct Layers {
+    component: Component,
+    layers: Vec<(Source, HashMap<&'static str, String>)>,
+    problems: Vec<Problem>,
+}
+
+impl Layers {
+    fn new(component: Component) -> Self {
+        Self { component, layers: Vec::new(), problems: Vec::new() }
+    }
+
+    /// The variables that are this program's.
+    fn environment(&mut self, all: &[(String, String)]) {
+        let component = self.component;
+        let own = all.iter().filter_map(|(key, value)| {
+            let name = match component.prefix() {
+                Some(prefix) => {
+                    let (head, name) = key.split_at_checked(prefix.len())?;
+                    head.eq_ignore_ascii_case(prefix).then_some(name)?
+                }
+                None => {
+                    component
+                        .rows()
+                        .find(|row| row.environment().as_ref() == Some(key))?
+                        .parameter
+                        .name
+                }
+            };
+            Some((name.to_owned(), value.clone()))
+        });
+        self.add(Source::Environment, own);
+    }
+
+    /// The next source. What is empty is not said.
+    fn add(&mut self, source: Source, pairs: impl Iterator<Item = (String, String)>) {
+        let mut layer = HashMap::new();
+        for (name, value) in pairs.filter(|(_, value)| !value.trim().is_empty()) {
+            match self.by_name(&name) {
+                Some(row) => drop(layer.insert(row.name, value)),
+                None => self.problems.push(Problem {
+                    name,
                     source: source.clone(),
-                    message,
-                    fatal: row.die_on_fail,
+                    message: "is no parameter".into(),
+                    fatal: false,
                 }),
             }
         }
-        let value = value.unwrap_or_else(|| built_in(row));
-        values.insert(row.name, (value, from));
+        self.layers.push((source, layer));
     }
-    Resolved { config: Config::from_values(&values), values, problems }
+
+    fn by_name(&self, name: &str) -> Option<&'static Parameter> {
+        let is = |other: &str| other.eq_ignore_ascii_case(name);
+        let mut rows = self.component.rows().map(|row| row.parameter);
+        rows.find(|row| is(row.name) || row.aliases.iter().any(|alias| is(alias)))
+    }
+
+    fn settle(self) -> Settled {
+        let Self { component, layers, mut problems } = self;
+        let mut values = BTreeMap::new();
+        for row in component.rows().map(|row| row.parameter) {
+            let given =
+                layers.iter().find_map(|(source, texts)| Some((source, texts.get(row.name)?)));
+            let (mut value, mut from) = (None, Source::BuiltIn);
+            if let Some((source, text)) = given {
+                match parse(row.kind, text) {
+                    Ok(parsed) => (value, from) = (Some(parsed), source.clone()),
+                    Err(message) => problems.push(Problem {
+                        name: row.name.into(),
+                        source: source.clone(),
+                        message,
+                        fatal: row.die_on_fail,
+                    }),
+                }
+            }
+            let value = value.unwrap_or_else(|| built_in(row));
+            values.insert(row.name, (value, from));
+        }
+        Settled { values, problems }
+    }
 }
 
 fn built_in(row: &Parameter) -> Setting {
     parse(row.kind, row.default).unwrap_or(Setting::None)
 }
 
-type Layer = (Source, HashMap<&'static str, String>);
-
-fn layers(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Layer> {
-    let mut layers = Vec::new();
-    let mut add = |source: Source, pairs: Vec<(String, String)>, strict: bool| {
-        let mut layer = HashMap::new();
-        for (name, value) in pairs {
-            match by_name(&name) {
-                Some(row) => drop(layer.insert(row.name, value)),
-                None if strict => problems.push(Problem {
-                    name,
-                    source: source.clone(),
-                    message: "is no parameter".into(),
-                    fatal: false,
-                }),
-                None => (),
-            }
-        }
-        layers.push((source, layer));
-    };
-    let overrides = sources.overrides.iter().map(|(k, v)| (k.clone(), v.clone()));
-    add(Source::Override, overrides.collect(), true);
-    let environment = sources.environment.iter().filter_map(|(key, value)| {
-        let (head, name) = key.split_at_checked(6)?;
-        head.eq_ignore_ascii_case("FELIX_").then(|| (name.to_owned(), value.clone()))
-    });
-    add(Source::Environment, environment.collect(), true);
-    add(Source::File, file(&sources.file), true);
-    for (source, resource) in resources(sources) {
-        let fields = resource.spec.0.iter();
-        let named = fields.filter_map(|(field, value)| {
-            let row = PARAMETERS.iter().find(|row| row.field == field)?;
-            Some((row.name.to_owned(), written(row.kind, value)))
-        });
-        add(source, named.collect(), false);
-    }
-    layers
-}
-
-fn by_name(name: &str) -> Option<&'static Parameter> {
-    PARAMETERS.iter().find(|row| {
-        row.name.eq_ignore_ascii_case(name)
-            || row.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
-    })
-}
-
-fn file(text: &str) -> Vec<(String, String)> {
+fn file(text: &str) -> impl Iterator<Item = (String, String)> {
     let lines = text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';', '[']));
-    lines
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
-        .collect()
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// The objects that apply to this node, in falling priority: its own, the selected ones by age,
@@ -245,11 +313,42 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_of_its_kind() {
-        for row in PARAMETERS {
-            assert!(parse(row.kind, row.default).is_ok(), "{}: {:?}", row.name, row.default);
+        for component in Component::ALL {
+            let mut names = std::collections::HashSet::new();
+            for row in component.rows() {
+                let Parameter { name, kind, default, .. } = *row.parameter;
+                assert!(parse(kind, default).is_ok(), "{name}: {default:?}");
+                assert!(names.insert(name.to_lowercase()), "{component:?} has {name} twice");
+            }
         }
-        let names: std::collections::HashSet<_> = PARAMETERS.iter().map(|r| r.name).collect();
-        assert_eq!(names.len(), PARAMETERS.len(), "a name stands twice");
+    }
+
+    #[test]
+    fn other_programs_are_settled_by_the_same_rules() {
+        let environment = [
+            ("TYPHA_SERVERPORT", "5474"),
+            ("typha_maxconnectionslowerlimit", "0"),
+            ("TYPHA_SHUTDOWNTIMEOUTSECS", " "),
+            ("TYPHA_NOSUCH", "1"),
+            ("IP", "192.0.2.1"),
+        ];
+        let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let text = "ServerPort = 1\nShutdownTimeoutSecs = 7\nDatastoreType = perhaps\n";
+        let typha = settle(Component::Typha, &environment, text);
+        let got = |name| (typha.values[name].0.to_string(), typha.values[name].1.clone());
+        assert_eq!(got("ServerPort"), ("5474".into(), Source::Environment));
+        assert_eq!(got("ShutdownTimeoutSecs"), ("7s".into(), Source::File), "empty is not said");
+        assert_eq!(got("MaxConnectionsLowerLimit"), ("400".into(), Source::BuiltIn), "as upstream");
+        assert_eq!(got("ServerMinBatchingAgeThresholdSecs").0, "10ms");
+        let told: Vec<_> = typha.problems.iter().map(|p| (p.name.as_str(), p.fatal)).collect();
+        assert_eq!(
+            told,
+            [("NOSUCH", false), ("DatastoreType", true), ("MaxConnectionsLowerLimit", false)]
+        );
+
+        let node = settle(Component::Node, &environment, "");
+        assert_eq!(node.values["IP"].1, Source::Environment);
+        assert_eq!(node.problems, [], "variables of others are none of its business");
     }
 
     /// One source after the other is taken away; the next one must show.

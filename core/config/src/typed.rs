@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::parse::{ProtoPort, Setting};
-use crate::sources::Source;
+use crate::parse::{ProtoPort, Setting, time};
+use crate::sources::{Settled, Source, Values};
 
 /// What happens to traffic from a workload to its own host after egress policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +73,50 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
-/// The settings that the agent reads. Parameters are named in the documentation of each.
+/// How etcd is reached, as far as anything says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Etcd {
+    /// EtcdEndpoints, or else EtcdScheme with EtcdAddr.
+    pub endpoints: Option<String>,
+    /// EtcdCaFile.
+    pub ca_file: Option<String>,
+    /// EtcdCertFile.
+    pub cert_file: Option<String>,
+    /// EtcdKeyFile.
+    pub key_file: Option<String>,
+}
+
+/// What is reported about this node where others read it in etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reporting {
+    /// OpenstackRegion; empty where there are no regions.
+    pub region: String,
+    /// ReportingInterval: that the agent lives; none for never, which is written 0.
+    pub interval: Option<Duration>,
+    /// ReportingTTL: how long each of these reports is valid.
+    pub ttl: Duration,
+    /// EndpointReportingDelay, where EndpointReportingEnabled: that endpoints are up.
+    pub endpoints_after: Option<Duration>,
+}
+
+/// The settings that the agent reads: a parameter that is no [`Applied::Unused`] one is in here.
+/// Parameters are named in the documentation of each.
+///
+/// [`Applied::Unused`]: api::v3::felix::Applied::Unused
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// FelixHostname.
+    pub hostname: Option<String>,
     /// InterfacePrefix.
     pub interface_prefixes: Vec<String>,
-    /// Ipv6Support.
-    pub ipv6: bool,
-    /// DatastoreType.
-    pub datastore_type: String,
-    /// LogSeverityScreen.
-    pub log_level: LogLevel,
+    /// DatastoreType, where something says it.
+    pub datastore_type: Option<String>,
+    /// What the Etcd parameters say.
+    pub etcd: Etcd,
+    /// LogSeverityScreen, where something says it.
+    pub log_level: Option<LogLevel>,
+    /// LogFilePath, where something says it and does not say none.
+    pub log_file: Option<String>,
     /// LogPrefix: of kernel log lines.
     pub log_prefix: String,
     /// Somebody wants to know of flows: FlowLogsGoldmaneServer is set, or FlowLogsLocalReporter is
@@ -94,6 +127,9 @@ pub struct Config {
     /// HealthEnabled, HealthHost, HealthPort. On where nothing says whether: an agent is started by those
     /// who ask for its health, and upstream's manifests set it, too.
     pub health: Option<Listen>,
+    /// How often parts of the agent must be heard of, by their names: HealthTimeoutOverrides, and
+    /// DataplaneWatchdogTimeout for [`MAIN_LOOP`]. Zero means never.
+    pub health_timeouts: BTreeMap<String, Duration>,
     /// PrometheusMetricsEnabled, PrometheusMetricsHost, PrometheusMetricsPort.
     pub metrics: Option<Listen>,
     /// VXLANEnabled; none to learn it from the pools.
@@ -106,8 +142,6 @@ pub struct Config {
     pub vxlan_mtu_v4: Option<u32>,
     /// VXLANMTUV6; none to learn it from the underlay.
     pub vxlan_mtu_v6: Option<u32>,
-    /// MTUIfacePattern.
-    pub mtu_iface_pattern: String,
     /// AllowVXLANPacketsFromWorkloads.
     pub allow_vxlan_from_workloads: bool,
     /// AllowIPIPPacketsFromWorkloads.
@@ -126,16 +160,6 @@ pub struct Config {
     pub mark_mask: u32,
     /// Not DisableConntrackInvalidCheck.
     pub drop_invalid: bool,
-    /// DeviceRouteProtocol.
-    pub route_protocol: u8,
-    /// IPv4NormalRoutePriority.
-    pub route_priority_v4: u32,
-    /// IPv6NormalRoutePriority.
-    pub route_priority_v6: u32,
-    /// RemoveExternalRoutes.
-    pub remove_external_routes: bool,
-    /// IPForwarding.
-    pub ip_forwarding: bool,
     /// NATPortRange.
     pub nat_ports: Option<(u16, u16)>,
     /// NATOutgoingAddress.
@@ -144,10 +168,8 @@ pub struct Config {
     pub nat_exclusions: NatExclusions,
     /// IptablesNATOutgoingInterfaceFilter.
     pub nat_interface: Option<String>,
-    /// ExternalNodesCIDRList.
-    pub external_nodes: Vec<IpNet>,
-    /// EndpointStatusPathPrefix.
-    pub endpoint_status_path: Option<String>,
+    /// See there.
+    pub reporting: Reporting,
 }
 
 impl Default for Config {
@@ -155,8 +177,6 @@ impl Default for Config {
         crate::resolve(&crate::Sources::default()).config
     }
 }
-
-type Values = BTreeMap<&'static str, (Setting, Source)>;
 
 /// Reads values by name; the parser has made sure of their shape.
 struct Reader<'a>(&'a Values);
@@ -175,6 +195,16 @@ impl Reader<'_> {
         match self.get(name) {
             Setting::Text(text) if !text.is_empty() => Some(text.clone()),
             _ => None,
+        }
+    }
+    /// Where somebody has written it, not where it is built in.
+    fn given_text(&self, name: &str) -> Option<String> {
+        self.text(name).filter(|_| self.given(name))
+    }
+    fn time(&self, name: &str) -> Duration {
+        match self.get(name) {
+            Setting::Time(time) => *time,
+            _ => Duration::ZERO,
         }
     }
     fn is(&self, name: &str, word: &str) -> bool {
@@ -204,6 +234,40 @@ impl Reader<'_> {
     }
 }
 
+/// Names are those of rows; of another there is nothing.
+impl Settled {
+    /// Whether somebody said it: it is not what is built in.
+    pub fn given(&self, name: &str) -> bool {
+        Reader(&self.values).given(name)
+    }
+
+    /// A text, a word, or a secret, if it is not empty or none.
+    pub fn text(&self, name: &str) -> Option<String> {
+        match Reader(&self.values).get(name) {
+            Setting::Secret(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            _ => Reader(&self.values).text(name),
+        }
+    }
+
+    /// Whether it is true.
+    pub fn flag(&self, name: &str) -> bool {
+        Reader(&self.values).flag(name)
+    }
+
+    /// A number that is more than zero.
+    pub fn positive(&self, name: &str) -> Option<u32> {
+        Reader(&self.values).positive(name)
+    }
+
+    /// Prefixes.
+    pub fn nets(&self, name: &str) -> &[IpNet] {
+        match self.values.get(name) {
+            Some((Setting::Nets(nets), _)) => nets,
+            _ => &[],
+        }
+    }
+}
+
 impl Config {
     pub(crate) fn from_values(values: &Values) -> Self {
         let read = Reader(values);
@@ -212,9 +276,11 @@ impl Config {
                 Setting::Texts(prefixes) => prefixes.clone(),
                 _ => vec!["cali".into()],
             },
-            ipv6: read.flag("Ipv6Support"),
-            datastore_type: read.text("DatastoreType").unwrap_or_default(),
+            hostname: read.text("FelixHostname"),
+            datastore_type: read.given_text("DatastoreType"),
+            etcd: etcd(&read),
             log_level: log_level(&read),
+            log_file: read.given_text("LogFilePath"),
             log_prefix: read.text("LogPrefix").unwrap_or_default(),
             flow_logs: read.text("FlowLogsGoldmaneServer").is_some_and(|to| !to.is_empty())
                 || read.text("FlowLogsLocalReporter").as_deref() == Some("Enabled"),
@@ -227,6 +293,7 @@ impl Config {
                 _ => None,
             },
             health: read.listen("Health", true),
+            health_timeouts: health_timeouts(&read),
             metrics: read.listen("PrometheusMetrics", false),
             vxlan_enabled: match read.get("VXLANEnabled") {
                 Setting::Bool(on) => Some(*on),
@@ -236,7 +303,6 @@ impl Config {
             vxlan_vni: read.int("VXLANVNI") as u32,
             vxlan_mtu_v4: read.positive("VXLANMTU"),
             vxlan_mtu_v6: read.positive("VXLANMTUV6"),
-            mtu_iface_pattern: read.text("MTUIfacePattern").unwrap_or_default(),
             allow_vxlan_from_workloads: read.flag("AllowVXLANPacketsFromWorkloads"),
             allow_ipip_from_workloads: read.flag("AllowIPIPPacketsFromWorkloads"),
             allow_source_spoofing: read.is("WorkloadSourceSpoofing", "Any"),
@@ -250,11 +316,6 @@ impl Config {
             deny_action: deny_action(&read),
             mark_mask: read.int("NftablesMarkMask") as u32,
             drop_invalid: !read.flag("DisableConntrackInvalidCheck"),
-            route_protocol: read.int("DeviceRouteProtocol") as u8,
-            route_priority_v4: read.int("IPv4NormalRoutePriority") as u32,
-            route_priority_v6: read.int("IPv6NormalRoutePriority") as u32,
-            remove_external_routes: read.flag("RemoveExternalRoutes"),
-            ip_forwarding: read.is("IPForwarding", "Enabled"),
             nat_ports: match read.get("NATPortRange") {
                 Setting::Ranges(ranges) => ranges.first().map(|r| (r.0 as u16, r.1 as u16)),
                 _ => None,
@@ -269,23 +330,56 @@ impl Config {
                 NatExclusions::Pools
             },
             nat_interface: read.text("IptablesNATOutgoingInterfaceFilter"),
-            external_nodes: match read.get("ExternalNodesCIDRList") {
-                Setting::Nets(nets) => nets.clone(),
-                _ => Vec::new(),
-            },
-            endpoint_status_path: read.text("EndpointStatusPathPrefix"),
+            reporting: reporting(&read),
         }
     }
 }
 
-fn log_level(read: &Reader<'_>) -> LogLevel {
-    match read.text("LogSeverityScreen").as_deref() {
-        Some("Debug") => LogLevel::Debug,
-        Some("Warning") => LogLevel::Warning,
-        Some("Error") => LogLevel::Error,
-        Some("Fatal") => LogLevel::Fatal,
-        _ => LogLevel::Info,
+/// The part of the agent that programs the kernel, as its health is reported.
+pub const MAIN_LOOP: &str = "InternalDataplaneMainLoop";
+
+fn health_timeouts(read: &Reader<'_>) -> BTreeMap<String, Duration> {
+    let watchdog = (MAIN_LOOP.to_owned(), read.time("DataplaneWatchdogTimeout"));
+    let overrides = match read.get("HealthTimeoutOverrides") {
+        Setting::Pairs(pairs) => pairs.as_slice(),
+        _ => &[],
+    };
+    let timeout = |(name, text): &(String, String)| Some((name.clone(), time(text).ok()?));
+    [watchdog].into_iter().chain(overrides.iter().filter_map(timeout)).collect()
+}
+
+fn etcd(read: &Reader<'_>) -> Etcd {
+    let by_address = || {
+        let address = read.given_text("EtcdAddr")?;
+        Some(format!("{}://{address}", read.text("EtcdScheme")?))
+    };
+    Etcd {
+        endpoints: read.text("EtcdEndpoints").or_else(by_address),
+        ca_file: read.text("EtcdCaFile"),
+        cert_file: read.text("EtcdCertFile"),
+        key_file: read.text("EtcdKeyFile"),
     }
+}
+
+fn reporting(read: &Reader<'_>) -> Reporting {
+    let interval = read.time("ReportingInterval");
+    let endpoints = read.flag("EndpointReportingEnabled");
+    Reporting {
+        region: read.text("OpenstackRegion").unwrap_or_default(),
+        interval: (!interval.is_zero()).then_some(interval),
+        ttl: read.time("ReportingTTL"),
+        endpoints_after: endpoints.then(|| read.time("EndpointReportingDelay")),
+    }
+}
+
+fn log_level(read: &Reader<'_>) -> Option<LogLevel> {
+    Some(match read.given_text("LogSeverityScreen")?.as_str() {
+        "Debug" => LogLevel::Debug,
+        "Warning" => LogLevel::Warning,
+        "Error" => LogLevel::Error,
+        "Fatal" => LogLevel::Fatal,
+        _ => LogLevel::Info,
+    })
 }
 
 fn deny_action(read: &Reader<'_>) -> DenyAction {

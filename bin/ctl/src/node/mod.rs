@@ -9,6 +9,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use config::Component;
 use serde_json::Value;
 
 use crate::Outcome;
@@ -37,8 +38,12 @@ pub(crate) fn config(args: &NodeConfigArgs) -> Result<Outcome> {
     let Some(rows) = document["parameters"].as_array() else {
         bail!("the agent does not know its configuration yet: it waits for the datastore");
     };
-    let shown = |row: &&Value| match wanted {
-        Some(wanted) => row["name"] == wanted.name,
+    let shown = |row: &&Value| match &wanted {
+        Some(wanted) => wanted.iter().any(|wanted| {
+            // An older agent says it of its parameters only, and does not say so.
+            let component = row["component"].as_str().unwrap_or(Component::Felix.name());
+            row["name"] == wanted.parameter.name && component == wanted.component.name()
+        }),
         None => !args.given || row["given"] == true,
     };
     let mut out = Out::new();

@@ -11,7 +11,7 @@ use crate::meta::{Cluster, kind};
 
 #[path = "felix_parameters.rs"]
 mod parameters;
-pub use parameters::{Kind, PARAMETERS, Parameter};
+pub use parameters::{Applied, Kind, PARAMETERS, Parameter};
 
 /// Settings of the agent, by field. The schema knows every field; `config` reads them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ fn field_schema(kind: Kind) -> Value {
     });
     let duration = json!({ "type": "string", "pattern": DURATION_PATTERN });
     match kind {
-        Kind::Bool | Kind::OptBool => json!({ "type": "boolean" }),
+        Kind::Bool | Kind::OptBool | Kind::Flag => json!({ "type": "boolean" }),
         Kind::Int(min, i64::MAX) => json!({ "type": "integer", "minimum": min }),
         Kind::Int(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Mask => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
@@ -118,6 +118,7 @@ fn field_schema(kind: Kind) -> Value {
             json!({ "type": "object", "properties": fields })
         }
         Kind::Text
+        | Kind::Secret
         | Kind::Seconds
         | Kind::Regex
         | Kind::Address

@@ -8,10 +8,14 @@ pub enum Kind {
     Bool,
     /// The same, or not given.
     OptBool,
+    /// The same, and `on`, `off`, `enabled`, `disabled`, as start-up scripts write it.
+    Flag,
     /// A whole number in a range, both ends included.
     Int(i64, i64),
     /// Text.
     Text,
+    /// Text that is not shown.
+    Secret,
     /// One of these words, in any case.
     Choice(&'static [&'static str]),
     /// A time: `90s`, `5m`; outside the resource also a bare number of seconds.
@@ -54,6 +58,17 @@ pub enum Kind {
     ConntrackTimeouts,
 }
 
+/// How a change of a parameter reaches an agent that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// At once.
+    Live,
+    /// The agent ends, to be started again, and takes it then.
+    Restart,
+    /// Not at all, nor at the start: nothing reads it.
+    Unused,
+}
+
 /// One parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
@@ -69,8 +84,48 @@ pub struct Parameter {
     pub default: &'static str,
     /// A bad value stops the agent instead of giving the default.
     pub die_on_fail: bool,
+    /// How a change of it reaches an agent that runs.
+    pub applied: Applied,
     /// What it does.
     pub about: &'static str,
+}
+
+impl Parameter {
+    /// One without a field, of which a bad value gives the default, and that nothing reads.
+    pub const fn new(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        about: &'static str,
+    ) -> Self {
+        let (aliases, field): (&[&str], _) = (&[], "");
+        let applied = Applied::Unused;
+        Self { name, aliases, field, kind, default, die_on_fail: false, applied, about }
+    }
+
+    /// A bad value stops the program.
+    #[must_use]
+    pub const fn fatal(self) -> Self {
+        Self { die_on_fail: true, ..self }
+    }
+
+    /// The field of the resource that it is.
+    #[must_use]
+    pub const fn at(self, field: &'static str) -> Self {
+        Self { field, ..self }
+    }
+
+    /// A change reaches the program at once.
+    #[must_use]
+    pub const fn live(self) -> Self {
+        Self { applied: Applied::Live, ..self }
+    }
+
+    /// A change reaches the program when it starts again.
+    #[must_use]
+    pub const fn restart(self) -> Self {
+        Self { applied: Applied::Restart, ..self }
+    }
 }
 
 const fn row(
@@ -81,7 +136,7 @@ const fn row(
     about: &'static str,
     aliases: &'static [&'static str],
 ) -> Parameter {
-    Parameter { name, aliases, field, kind, default, die_on_fail: false, about }
+    Parameter { aliases, ..Parameter::new(name, kind, default, about).at(field) }
 }
 
 const fn fatal(
@@ -92,7 +147,7 @@ const fn fatal(
     about: &'static str,
     aliases: &'static [&'static str],
 ) -> Parameter {
-    Parameter { name, aliases, field, kind, default, die_on_fail: true, about }
+    row(name, field, kind, default, about, aliases).fatal()
 }
 
 use Kind::{
@@ -101,21 +156,21 @@ use Kind::{
     TableRange, TableRanges, Text, TextList, Timeouts,
 };
 
-/// Every parameter.
+/// Every parameter. One that nothing reads says neither `live` nor `restart`.
 #[rustfmt::skip] // a table: one row a line
 pub const PARAMETERS: &[Parameter] = &[
     // Process
     row("UseInternalDataplaneDriver", "useInternalDataplaneDriver", Bool, "true", "Program the kernel itself instead of starting another program.", &[]),
     row("DataplaneDriver", "dataplaneDriver", Text, "calico-iptables-plugin", "Program to start if not.", &[]),
-    row("DataplaneWatchdogTimeout", "dataplaneWatchdogTimeout", Duration, "90s", "Time without progress after which the data plane counts as stuck.", &[]),
-    fatal("DatastoreType", "", Choice(&["etcdv3", "kubernetes"]), "kubernetes", "Kind of datastore.", &[]),
-    fatal("FelixHostname", "", Text, "", "Name of this node.", &[]),
-    fatal("EtcdAddr", "", Text, "127.0.0.1:2379", "Address of etcd.", &[]),
-    fatal("EtcdScheme", "", Choice(&["http", "https"]), "http", "Scheme of etcd.", &[]),
-    fatal("EtcdKeyFile", "", Text, "", "Client key for etcd.", &[]),
-    fatal("EtcdCertFile", "", Text, "", "Client certificate for etcd.", &[]),
-    fatal("EtcdCaFile", "", Text, "", "CA of etcd.", &[]),
-    fatal("EtcdEndpoints", "", Text, "", "URLs of etcd.", &[]),
+    row("DataplaneWatchdogTimeout", "dataplaneWatchdogTimeout", Duration, "90s", "Time without progress after which the data plane counts as stuck.", &[]).live(),
+    fatal("DatastoreType", "", Choice(&["etcdv3", "kubernetes"]), "kubernetes", "Kind of datastore.", &[]).restart(),
+    fatal("FelixHostname", "", Text, "", "Name of this node.", &[]).restart(),
+    fatal("EtcdAddr", "", Text, "127.0.0.1:2379", "Address of etcd.", &[]).restart(),
+    fatal("EtcdScheme", "", Choice(&["http", "https"]), "http", "Scheme of etcd.", &[]).restart(),
+    fatal("EtcdKeyFile", "", Text, "", "Client key for etcd.", &[]).restart(),
+    fatal("EtcdCertFile", "", Text, "", "Client certificate for etcd.", &[]).restart(),
+    fatal("EtcdCaFile", "", Text, "", "CA of etcd.", &[]).restart(),
+    fatal("EtcdEndpoints", "", Text, "", "URLs of etcd.", &[]).restart(),
     row("Variant", "", Text, "Calico", "Variant of the product.", &[]),
     row("CalicoVersion", "", Text, "", "Version of the cluster, from ClusterInformation.", &[]),
     row("ClusterGUID", "", Text, "", "Id of the cluster, from ClusterInformation.", &[]),
@@ -139,17 +194,17 @@ pub const PARAMETERS: &[Parameter] = &[
     // Address family
     row("Ipv6Support", "ipv6Support", Bool, "true", "Handle IPv6.", &[]),
     // Interfaces
-    fatal("InterfacePrefix", "interfacePrefix", InterfacePrefixes, "cali", "Prefixes of workload interfaces, comma-separated.", &[]),
+    fatal("InterfacePrefix", "interfacePrefix", InterfacePrefixes, "cali", "Prefixes of workload interfaces, comma-separated.", &[]).restart(),
     row("InterfaceExclude", "interfaceExclude", Text, "kube-ipvs0", "Interfaces that are never host interfaces: names and /regular expressions/.", &[]),
     row("MTUIfacePattern", "mtuIfacePattern", Regex, "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)", "Interfaces from which the MTU is learned.", &[]),
     row("RequireMTUFile", "requireMTUFile", Bool, "false", "Wait for the file that holds the MTU.", &[]),
     row("InterfaceRefreshInterval", "interfaceRefreshInterval", Duration, "90s", "Time between full reads of the interfaces.", &[]),
     // Chains
     fatal("ChainInsertMode", "chainInsertMode", Choice(&["insert", "append"]), "insert", "Whether our jumps come first or last in the kernel's chains.", &[]),
-    fatal("DefaultEndpointToHostAction", "defaultEndpointToHostAction", Choice(&["DROP", "RETURN", "ACCEPT"]), "DROP", "What happens to traffic from a workload to its own host after egress policy.", &[]),
+    fatal("DefaultEndpointToHostAction", "defaultEndpointToHostAction", Choice(&["DROP", "RETURN", "ACCEPT"]), "DROP", "What happens to traffic from a workload to its own host after egress policy.", &[]).live(),
     fatal("IptablesFilterAllowAction", "iptablesFilterAllowAction", Choice(&["ACCEPT", "RETURN"]), "ACCEPT", "What allowing means in the filter table.", &[]),
     fatal("IptablesMangleAllowAction", "iptablesMangleAllowAction", Choice(&["ACCEPT", "RETURN"]), "ACCEPT", "What allowing means in the mangle table.", &[]),
-    fatal("IptablesFilterDenyAction", "iptablesFilterDenyAction", Choice(&["DROP", "REJECT"]), "DROP", "What denying means.", &[]),
+    fatal("IptablesFilterDenyAction", "iptablesFilterDenyAction", Choice(&["DROP", "REJECT"]), "DROP", "What denying means.", &[]).live(),
     row("IptablesBackend", "iptablesBackend", Choice(&["auto", "legacy", "nft"]), "auto", "Variant of iptables.", &[]),
     fatal("IptablesMarkMask", "iptablesMarkMask", Mask, "0xffff0000", "Packet mark bits that may be used.", &[]),
     row("IptablesRefreshInterval", "iptablesRefreshInterval", Duration, "180s", "Time between full reads of iptables.", &[]),
@@ -159,18 +214,18 @@ pub const PARAMETERS: &[Parameter] = &[
     row("IptablesLockProbeInterval", "iptablesLockProbeInterval", Duration, "50ms", "Time between attempts on that lock.", &["IptablesLockProbeIntervalMillis"]),
     row("IpsetsRefreshInterval", "ipsetsRefreshInterval", Duration, "90s", "Time between full reads of the sets.", &[]),
     row("MaxIpsetSize", "maxIpsetSize", Int(1, i64::MAX), "1048576", "Most members of an iptables set.", &[]),
-    row("DisableConntrackInvalidCheck", "disableConntrackInvalidCheck", Bool, "false", "Let packets pass that connection tracking calls invalid.", &[]),
+    row("DisableConntrackInvalidCheck", "disableConntrackInvalidCheck", Bool, "false", "Let packets pass that connection tracking calls invalid.", &[]).live(),
     row("NetlinkTimeout", "netlinkTimeout", Duration, "10s", "Time a netlink request may take.", &["NetlinkTimeoutSecs"]),
     fatal("MetadataAddr", "metadataAddr", Text, "127.0.0.1", "OpenStack only; accepted and without effect.", &[]),
     fatal("MetadataPort", "metadataPort", Int(0, 65_535), "8775", "OpenStack only; accepted and without effect.", &[]),
-    fatal("OpenstackRegion", "openstackRegion", Text, "", "OpenStack only; accepted and without effect.", &[]),
+    fatal("OpenstackRegion", "openstackRegion", Text, "", "Region of this node: part of the keys that its reports have in etcd.", &[]).live(),
     // nftables
     row("NFTablesMode", "nftablesMode", Choice(&["Auto", "Enabled", "Disabled"]), "Auto", "Whether nftables is used.", &[]),
     row("NftablesRefreshInterval", "nftablesRefreshInterval", Duration, "180s", "Time between full reads of nftables.", &[]),
     fatal("NftablesFilterAllowAction", "nftablesFilterAllowAction", Choice(&["ACCEPT", "RETURN"]), "ACCEPT", "What allowing means in filter chains.", &[]),
     fatal("NftablesMangleAllowAction", "nftablesMangleAllowAction", Choice(&["ACCEPT", "RETURN"]), "ACCEPT", "What allowing means in mangle chains.", &[]),
-    fatal("NftablesFilterDenyAction", "nftablesFilterDenyAction", Choice(&["DROP", "REJECT"]), "DROP", "What denying means.", &[]),
-    fatal("NftablesMarkMask", "nftablesMarkMask", Mask, "0xffff0000", "Packet mark bits that may be used.", &[]),
+    fatal("NftablesFilterDenyAction", "nftablesFilterDenyAction", Choice(&["DROP", "REJECT"]), "DROP", "What denying means.", &[]).live(),
+    fatal("NftablesMarkMask", "nftablesMarkMask", Mask, "0xffff0000", "Packet mark bits that may be used.", &[]).live(),
     row("NFTablesFlowTableOffload", "nftablesFlowTableOffload", Choice(&["Disabled", "All"]), "Disabled", "Whether established flows take the kernel's short cut.", &[]),
     row("NFTablesFlowTableDataIfacePattern", "nftablesFlowTableDataIfacePattern", Regex, "", "Host interfaces on that short cut.", &[]),
     // Routes
@@ -196,18 +251,18 @@ pub const PARAMETERS: &[Parameter] = &[
     row("IpInIpEnabled", "ipipEnabled", OptBool, "", "IP-in-IP device; from the pools if not given.", &[]),
     row("IpInIpMtu", "ipipMTU", Int(0, 65_535), "0", "MTU of that device; 0 for the underlay's less the header.", &[]),
     row("IpInIpTunnelAddr", "", Address, "", "Address of that device.", &[]),
-    row("AllowIPIPPacketsFromWorkloads", "allowIPIPPacketsFromWorkloads", Bool, "false", "Let workloads send IP-in-IP.", &[]),
+    row("AllowIPIPPacketsFromWorkloads", "allowIPIPPacketsFromWorkloads", Bool, "false", "Let workloads send IP-in-IP.", &[]).live(),
     // VXLAN
-    row("VXLANEnabled", "vxlanEnabled", OptBool, "", "VXLAN device; from the pools if not given.", &[]),
-    row("VXLANPort", "vxlanPort", Int(1, 65_535), "4789", "UDP port of VXLAN.", &[]),
-    row("VXLANVNI", "vxlanVNI", Int(1, 16_777_215), "4096", "VXLAN network id.", &[]),
-    row("VXLANMTU", "vxlanMTU", Int(0, 65_535), "0", "MTU of the IPv4 VXLAN device; 0 for the underlay's less the header.", &[]),
-    row("VXLANMTUV6", "vxlanMTUV6", Int(0, 65_535), "0", "MTU of the IPv6 VXLAN device; 0 for the underlay's less the header.", &[]),
+    row("VXLANEnabled", "vxlanEnabled", OptBool, "", "VXLAN device; from the pools if not given.", &[]).live(),
+    row("VXLANPort", "vxlanPort", Int(1, 65_535), "4789", "UDP port of VXLAN.", &[]).live(),
+    row("VXLANVNI", "vxlanVNI", Int(1, 16_777_215), "4096", "VXLAN network id.", &[]).live(),
+    row("VXLANMTU", "vxlanMTU", Int(0, 65_535), "0", "MTU of the IPv4 VXLAN device; 0 for the underlay's less the header.", &[]).live(),
+    row("VXLANMTUV6", "vxlanMTUV6", Int(0, 65_535), "0", "MTU of the IPv6 VXLAN device; 0 for the underlay's less the header.", &[]).live(),
     row("IPv4VXLANTunnelAddr", "", Address, "", "Address of the IPv4 VXLAN device.", &[]),
     row("IPv6VXLANTunnelAddr", "", Address, "", "Address of the IPv6 VXLAN device.", &[]),
     row("VXLANTunnelMACAddr", "", Text, "", "MAC address of the IPv4 VXLAN device.", &[]),
     row("VXLANTunnelMACAddrV6", "", Text, "", "MAC address of the IPv6 VXLAN device.", &[]),
-    row("AllowVXLANPacketsFromWorkloads", "allowVXLANPacketsFromWorkloads", Bool, "false", "Let workloads send VXLAN.", &[]),
+    row("AllowVXLANPacketsFromWorkloads", "allowVXLANPacketsFromWorkloads", Bool, "false", "Let workloads send VXLAN.", &[]).live(),
     // WireGuard
     row("WireguardEnabled", "wireguardEnabled", Bool, "false", "Encrypt IPv4 between nodes.", &[]),
     row("WireguardEnabledV6", "wireguardEnabledV6", Bool, "false", "Encrypt IPv6 between nodes.", &[]),
@@ -222,36 +277,36 @@ pub const PARAMETERS: &[Parameter] = &[
     row("WireguardPersistentKeepAlive", "wireguardKeepAlive", Duration, "0s", "Time between keepalives; 0 for none.", &[]),
     row("WireguardThreadingEnabled", "wireguardThreadingEnabled", Bool, "false", "NAPI threads for the device.", &[]),
     // NAT and services
-    row("NATPortRange", "natPortRange", PortRange, "", "Ports that outgoing NAT may use.", &[]),
-    row("NATOutgoingAddress", "natOutgoingAddress", Address, "", "Source address of outgoing NAT; the leaving interface's if not given.", &[]),
-    row("NATOutgoingExclusions", "natOutgoingExclusions", Choice(&["IPPoolsOnly", "IPPoolsAndHostIPs"]), "IPPoolsOnly", "Destinations that outgoing NAT leaves alone.", &[]),
-    row("IptablesNATOutgoingInterfaceFilter", "iptablesNATOutgoingInterfaceFilter", Text, "", "Only interfaces of this name (with + as wildcard) do outgoing NAT.", &[]),
+    row("NATPortRange", "natPortRange", PortRange, "", "Ports that outgoing NAT may use.", &[]).live(),
+    row("NATOutgoingAddress", "natOutgoingAddress", Address, "", "Source address of outgoing NAT; the leaving interface's if not given.", &[]).live(),
+    row("NATOutgoingExclusions", "natOutgoingExclusions", Choice(&["IPPoolsOnly", "IPPoolsAndHostIPs"]), "IPPoolsOnly", "Destinations that outgoing NAT leaves alone.", &[]).live(),
+    row("IptablesNATOutgoingInterfaceFilter", "iptablesNATOutgoingInterfaceFilter", Text, "", "Only interfaces of this name (with + as wildcard) do outgoing NAT.", &[]).live(),
     row("KubeNodePortRanges", "kubeNodePortRanges", PortRanges, "30000:32767", "Node ports.", &[]),
     row("FloatingIPs", "floatingIPs", Choice(&["Enabled", "Disabled"]), "Disabled", "Floating addresses of pods.", &[]),
     row("ServiceLoopPrevention", "serviceLoopPrevention", Choice(&["Drop", "Reject", "Disabled"]), "Drop", "What happens to packets to service addresses that nothing serves.", &[]),
     row("LocalSubnetL2Reachability", "localSubnetL2Reachability", Choice(&["Disabled", "PodsAndLoadBalancers"]), "Disabled", "Answer ARP and ND for pods on the node's own subnet.", &[]),
     row("LocalSubnetL2ReachabilityRefreshInterval", "localSubnetL2ReachabilityRefreshInterval", Duration, "120s", "Time between announcements of those.", &[]),
-    row("WorkloadSourceSpoofing", "workloadSourceSpoofing", Choice(&["Disabled", "Any"]), "Disabled", "Whether pods may ask to send from other addresses.", &[]),
+    row("WorkloadSourceSpoofing", "workloadSourceSpoofing", Choice(&["Disabled", "Any"]), "Disabled", "Whether pods may ask to send from other addresses.", &[]).live(),
     // Failsafe
-    fatal("FailsafeInboundHostPorts", "failsafeInboundHostPorts", ProtoPorts, "tcp:22,udp:68,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667", "Ports of host endpoints that stay open whatever policy says.", &[]),
-    fatal("FailsafeOutboundHostPorts", "failsafeOutboundHostPorts", ProtoPorts, "udp:53,udp:67,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667", "Ports that host endpoints reach whatever policy says.", &[]),
+    fatal("FailsafeInboundHostPorts", "failsafeInboundHostPorts", ProtoPorts, "tcp:22,udp:68,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667", "Ports of host endpoints that stay open whatever policy says.", &[]).live(),
+    fatal("FailsafeOutboundHostPorts", "failsafeOutboundHostPorts", ProtoPorts, "udp:53,udp:67,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667", "Ports that host endpoints reach whatever policy says.", &[]).live(),
     // Logging
-    fatal("LogFilePath", "logFilePath", Text, "/var/log/calico/felix.log", "Log file; none for no file.", &[]),
+    fatal("LogFilePath", "logFilePath", Text, "/var/log/calico/felix.log", "Log file, beside standard output; none for no file. There is none unless one is given.", &[]).live(),
     row("LogSeverityFile", "logSeverityFile", Choice(&["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", "Least severity in the file.", &[]),
-    row("LogSeverityScreen", "logSeverityScreen", Choice(&["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", "Least severity on standard output.", &[]),
+    row("LogSeverityScreen", "logSeverityScreen", Choice(&["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", "Least severity on standard output.", &[]).live(),
     row("LogSeveritySys", "logSeveritySys", Choice(&["Debug", "Info", "Warning", "Error", "Fatal"]), "Info", "Least severity in syslog.", &[]),
     row("LogDebugFilenameRegex", "logDebugFilenameRegex", Regex, "", "Source files whose debug lines are logged.", &[]),
-    row("LogPrefix", "logPrefix", Text, "calico-packet", "Prefix of kernel log lines; %t tier, %k kind, %n name, %p name with namespace.", &[]),
-    row("LogActionRateLimit", "logActionRateLimit", RateLimit, "", "Most log lines of Log rules in a time, N/second, N/minute, N/hour or N/day.", &[]),
-    row("LogActionRateLimitBurst", "logActionRateLimitBurst", Int(1, 10_000), "5", "How many may come at once.", &[]),
+    row("LogPrefix", "logPrefix", Text, "calico-packet", "Prefix of kernel log lines; %t tier, %k kind, %n name, %p name with namespace.", &[]).live(),
+    row("LogActionRateLimit", "logActionRateLimit", RateLimit, "", "Most log lines of Log rules in a time, N/second, N/minute, N/hour or N/day.", &[]).live(),
+    row("LogActionRateLimitBurst", "logActionRateLimitBurst", Int(1, 10_000), "5", "How many may come at once.", &[]).live(),
     // Health and metrics
-    row("HealthEnabled", "healthEnabled", Bool, "false", "Serve health and readiness.", &[]),
-    row("HealthHost", "healthHost", Text, "localhost", "Address of the health server.", &[]),
-    row("HealthPort", "healthPort", Int(1, 65_535), "9099", "Port of the health server.", &[]),
-    row("HealthTimeoutOverrides", "healthTimeoutOverrides", Timeouts, "", "Timeouts of single reporters.", &[]),
-    row("PrometheusMetricsEnabled", "prometheusMetricsEnabled", Bool, "false", "Serve metrics.", &[]),
-    row("PrometheusMetricsHost", "prometheusMetricsHost", Text, "", "Address of the metrics server; all if empty.", &[]),
-    row("PrometheusMetricsPort", "prometheusMetricsPort", Int(1, 65_535), "9091", "Port of the metrics server.", &[]),
+    row("HealthEnabled", "healthEnabled", Bool, "false", "Serve health and readiness.", &[]).live(),
+    row("HealthHost", "healthHost", Text, "localhost", "Address of the health server.", &[]).live(),
+    row("HealthPort", "healthPort", Int(1, 65_535), "9099", "Port of the health server.", &[]).live(),
+    row("HealthTimeoutOverrides", "healthTimeoutOverrides", Timeouts, "", "Timeouts of single reporters.", &[]).live(),
+    row("PrometheusMetricsEnabled", "prometheusMetricsEnabled", Bool, "false", "Serve metrics.", &[]).live(),
+    row("PrometheusMetricsHost", "prometheusMetricsHost", Text, "", "Address of the metrics server; all if empty.", &[]).live(),
+    row("PrometheusMetricsPort", "prometheusMetricsPort", Int(1, 65_535), "9091", "Port of the metrics server.", &[]).live(),
     row("PrometheusGoMetricsEnabled", "prometheusGoMetricsEnabled", Bool, "true", "Runtime metrics; accepted and without effect.", &[]),
     row("PrometheusProcessMetricsEnabled", "prometheusProcessMetricsEnabled", Bool, "true", "Metrics of the process.", &[]),
     row("PrometheusWireGuardMetricsEnabled", "prometheusWireGuardMetricsEnabled", Bool, "true", "Metrics of WireGuard.", &[]),
@@ -263,10 +318,10 @@ pub const PARAMETERS: &[Parameter] = &[
     row("UsageReportingInitialDelay", "usageReportingInitialDelay", Duration, "300s", "Accepted and without effect.", &["UsageReportingInitialDelaySecs"]),
     row("UsageReportingInterval", "usageReportingInterval", Duration, "86400s", "Accepted and without effect.", &["UsageReportingIntervalSecs"]),
     // Status
-    row("ReportingInterval", "reportingInterval", Duration, "30s", "Time between status reports.", &["ReportingIntervalSecs"]),
-    row("ReportingTTL", "reportingTTL", Duration, "90s", "How long a status report is valid.", &["ReportingTTLSecs"]),
-    row("EndpointReportingEnabled", "endpointReportingEnabled", Bool, "false", "Report the state of endpoints.", &[]),
-    row("EndpointReportingDelay", "endpointReportingDelay", Duration, "1s", "Time such a report may wait.", &["EndpointReportingDelaySecs"]),
+    row("ReportingInterval", "reportingInterval", Duration, "30s", "Time between status reports.", &["ReportingIntervalSecs"]).live(),
+    row("ReportingTTL", "reportingTTL", Duration, "90s", "How long a status report is valid.", &["ReportingTTLSecs"]).live(),
+    row("EndpointReportingEnabled", "endpointReportingEnabled", Bool, "false", "Report the state of endpoints.", &[]).live(),
+    row("EndpointReportingDelay", "endpointReportingDelay", Duration, "1s", "Time such a report may wait.", &["EndpointReportingDelaySecs"]).live(),
     row("EndpointStatusPathPrefix", "endpointStatusPathPrefix", Text, "/var/run/calico", "Directory of endpoint status files.", &[]),
     row("PolicySyncPathPrefix", "policySyncPathPrefix", Text, "", "Directory of policy sockets.", &[]),
     // XDP
@@ -276,8 +331,8 @@ pub const PARAMETERS: &[Parameter] = &[
     row("SidecarAccelerationEnabled", "sidecarAccelerationEnabled", Bool, "false", "Short cut for sidecars.", &[]),
     // Flow logs
     row("FlowLogsFlushInterval", "flowLogsFlushInterval", Duration, "300s", "Time between flow log batches.", &[]),
-    row("FlowLogsGoldmaneServer", "flowLogsGoldmaneServer", Text, "", "Where flows are sent.", &[]),
-    row("FlowLogsLocalReporter", "flowLogsLocalReporter", Choice(&["Disabled", "Enabled"]), "Disabled", "Offer flows on a local socket.", &[]),
+    row("FlowLogsGoldmaneServer", "flowLogsGoldmaneServer", Text, "", "Where flows are sent.", &[]).live(),
+    row("FlowLogsLocalReporter", "flowLogsLocalReporter", Choice(&["Disabled", "Enabled"]), "Disabled", "Offer flows on a local socket.", &[]).live(),
     row("FlowLogsPolicyEvaluationMode", "flowLogsPolicyEvaluationMode", Choice(&["None", "Continuous"]), "Continuous", "Whether running flows are evaluated again when policies change.", &[]),
     row("FlowLogsCollectorDebugTrace", "flowLogsCollectorDebugTrace", Bool, "false", "Log every step of the collector.", &[]),
     // Istio
