@@ -20,7 +20,7 @@ use crate::args::{Access, DeleteArgs, WriteArgs};
 use crate::cluster::{Cluster, Refused};
 use crate::files::{Loaded, load};
 use crate::print::{self, Out, Progress};
-use crate::{Outcome, check, suggest, unconfirmed, usage, version, wait};
+use crate::{Outcome, check, kept, suggest, unconfirmed, usage, version, wait};
 
 /// Requests on their way at the same time.
 const AT_ONCE: usize = 32;
@@ -295,9 +295,14 @@ async fn send_all(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<O
         while let Some((change, sent)) = sent.next().await {
             progress.step();
             match sent {
-                Ok(what) => {
+                Ok(Sent { what, lost }) => {
                     good += 1;
                     out.line(&format!("{} {what}", change.label()))?;
+                    if !lost.is_empty() {
+                        progress.clear();
+                        let why = kept::complaint(&lost);
+                        print::complain(&format!("{}: {}: {why}", change.place, change.label()));
+                    }
                 }
                 Err(error) => {
                     progress.clear();
@@ -334,24 +339,37 @@ pub(crate) fn conclude<'a>(
     Ok(Outcome::Failed)
 }
 
+/// What became of an object.
+struct Sent {
+    /// In a word.
+    what: &'static str,
+    /// Fields that were not kept.
+    lost: Vec<String>,
+}
+
+impl From<&'static str> for Sent {
+    fn from(what: &'static str) -> Self {
+        Self { what, lost: Vec::new() }
+    }
+}
+
 /// Writes one object; when somebody else wrote it meanwhile, again on top of that.
-async fn send(
-    cluster: &Cluster,
-    change: &Change,
-    mode: Mode,
-    earnest: Earnest,
-) -> Result<&'static str> {
+async fn send(cluster: &Cluster, change: &Change, mode: Mode, earnest: Earnest) -> Result<Sent> {
     if cluster.source(change.kind) == Source::Node {
-        return send_node(cluster, change, earnest).await;
+        return send_node(cluster, change, earnest).await.map(Sent::from);
     }
     let namespace = change.namespace.as_deref();
     let one = cluster.path(change.kind, namespace, Some(&change.name));
+    let sent = |what, kept: Option<&Value>| {
+        let lost = kept.map(|kept| kept::lost(change.kind, &change.object, kept));
+        Sent { what, lost: lost.unwrap_or_default() }
+    };
     let mut live = change.live.clone();
     for _ in 0..5 {
         let Some(existing) = &live else {
             let list = earnest.path(cluster.path(change.kind, namespace, None));
             match cluster.send(Method::POST, &list, Some(&change.object)).await {
-                Ok(_) => return Ok("created"),
+                Ok(kept) => return Ok(sent("created", kept.as_ref())),
                 Err(error) if is_conflict(&error) && mode == Mode::Apply => {
                     live = cluster.send(Method::GET, &one, None).await?;
                     continue;
@@ -361,10 +379,10 @@ async fn send(
         };
         let object = on_top_of(&change.object, existing);
         if same(&object, existing) {
-            return Ok("unchanged");
+            return Ok("unchanged".into());
         }
         match cluster.send(Method::PUT, &earnest.path(one.clone()), Some(&object)).await {
-            Ok(Some(_)) => return Ok("configured"),
+            Ok(kept @ Some(_)) => return Ok(sent("configured", kept.as_ref())),
             Ok(None) if mode == Mode::Replace => bail!("does not exist any more"),
             Ok(None) => live = None,
             Err(error) if is_conflict(&error) && own_version(&change.object).is_none() => {

@@ -22,6 +22,7 @@ mod explain;
 mod files;
 mod get;
 mod ipam;
+mod kept;
 mod live;
 mod migrate;
 mod node;

@@ -13,7 +13,7 @@ use crate::apply::{is_conflict, kind};
 use crate::args::{Access, LabelArgs, PatchArgs, PatchType};
 use crate::cluster::Cluster;
 use crate::print::{self, Out};
-use crate::{Outcome, usage, version, wait};
+use crate::{Outcome, kept, usage, version, wait};
 
 /// Times that an object is read anew because somebody else wrote it.
 const ATTEMPTS: usize = 5;
@@ -36,7 +36,12 @@ pub(crate) fn patch(access: &Access, args: &PatchArgs) -> Result<Outcome> {
                 return Ok(Outcome::Failed);
             }
             Modified::Unchanged => out.line(&format!("{} unchanged", target.label()))?,
-            Modified::Written => out.line(&format!("{} patched", target.label()))?,
+            Modified::Written(lost) => {
+                out.line(&format!("{} patched", target.label()))?;
+                if !lost.is_empty() {
+                    print::complain(&format!("{}: {}", target.label(), kept::complaint(&lost)));
+                }
+            }
         }
         out.line(&format!("Successfully patched 1 '{}' resource", target.kind.kind))?;
         out.finish()?;
@@ -147,7 +152,8 @@ impl Change {
 
 /// How a change went.
 pub(crate) enum Modified {
-    Written,
+    /// But for these fields.
+    Written(Vec<String>),
     Unchanged,
     /// What is wrong with the object as it would be.
     Refused(Vec<String>),
@@ -211,7 +217,11 @@ impl<'a> Target<'a> {
             }
             let version = |o: &Value| o.pointer("/metadata/resourceVersion").cloned();
             match self.write(&view, &object).await {
-                Ok(Some(_)) => return Ok(Modified::Written),
+                Ok(Some(kept)) => {
+                    let stored = self.cluster.source(self.kind) != Source::Node;
+                    let lost = stored.then(|| kept::lost(self.kind, &object, &kept));
+                    return Ok(Modified::Written(lost.unwrap_or_default()));
+                }
                 Ok(None) => bail!("{}: does not exist any more", self.label()),
                 Err(error) if is_conflict(&error) && version(&object) == version(&view) => {}
                 Err(error) => return Err(error.context(self.label())),
