@@ -1,4 +1,4 @@
-//! The reference pages of the settings are what the code says. `BLESS=1` writes them anew.
+//! The reference pages of the settings are what the code says. `make reference` writes them anew.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -142,6 +142,6 @@ fn the_reference_pages_are_current() {
             std::fs::write(&path, &page).unwrap();
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == page, "docs/reference/{name} is old: run this with BLESS=1");
+        assert!(written == page, "docs/reference/{name} is old: run `make reference`");
     }
 }
