@@ -57,7 +57,7 @@ pub enum Setting {
 /// # Errors
 /// What was wanted.
 pub fn parse(kind: Kind, text: &str) -> Result<Setting, String> {
-    if kind == Kind::Secret {
+    if kind == Kind::Secret && !text.is_empty() {
         // It may begin or end with a space, and be any word.
         return Ok(Setting::Secret(text.to_owned()));
     }

@@ -244,7 +244,7 @@ impl Settled {
     /// A text, a word, or a secret, if it is not empty or none.
     pub fn text(&self, name: &str) -> Option<String> {
         match Reader(&self.values).get(name) {
-            Setting::Secret(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            Setting::Secret(text) => Some(text.clone()),
             _ => Reader(&self.values).text(name),
         }
     }
