@@ -23,6 +23,16 @@ pub enum Direction {
     Egress,
 }
 
+impl Direction {
+    /// Of what is there for each direction, this one's.
+    pub(crate) fn of<'a, T: ?Sized>(self, ingress: &'a T, egress: &'a T) -> &'a T {
+        match self {
+            Self::Ingress => ingress,
+            Self::Egress => egress,
+        }
+    }
+}
+
 /// What decided. The words of [`Reason::as_str`] are an output format that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {

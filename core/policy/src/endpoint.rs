@@ -1,6 +1,5 @@
 //! One endpoint, one direction: tiers in order, policies in order, rules in order; then profiles.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use model::policy::{Profile, Stage, Tier};
@@ -10,7 +9,6 @@ use crate::decision::{Considered, Direction, Point, Reason, Step, Verdict};
 use crate::judge::{Applied, Judge};
 use crate::packet::Packet;
 use crate::rule;
-use crate::view::View;
 
 /// An endpoint of either kind, as far as policy is concerned.
 pub(crate) struct Subject<'a> {
@@ -56,16 +54,56 @@ impl Kind {
     }
 }
 
+/// What was looked at before a decision.
+pub(crate) enum Seen {
+    /// Every rule, in order.
+    All(Vec<Considered>),
+    /// Only whether there was a rule.
+    Any(bool),
+}
+
+impl Seen {
+    /// Nothing yet, of the same kind.
+    pub(crate) fn afresh(&self) -> Self {
+        match self {
+            Self::All(_) => Self::All(Vec::new()),
+            Self::Any(_) => Self::Any(false),
+        }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Self::All(rules) => rules.is_empty(),
+            Self::Any(any) => !any,
+        }
+    }
+
+    pub(crate) fn rules(self) -> Vec<Considered> {
+        match self {
+            Self::All(rules) => rules,
+            Self::Any(_) => Vec::new(),
+        }
+    }
+}
+
 /// The answer of `subject`'s policies to `packet`. An error: nothing here has an opinion (only for the
-/// host kinds without an implicit deny); what was considered, with what was `before`.
+/// host kinds without an implicit deny); what was seen, with what was `before`.
 pub(crate) fn decide(
     judge: &Judge<'_>,
     subject: &Subject<'_>,
     (kind, direction): (Kind, Direction),
     packet: &Packet,
-    before: Vec<Considered>,
-) -> Result<Step, Vec<Considered>> {
-    let mut walk = Walk { judge, packet, direction, point: &subject.point, considered: before };
+    before: Seen,
+) -> Result<Step, Seen> {
+    let considered = match before {
+        Seen::All(considered) => considered,
+        Seen::Any(any) => {
+            let index = judge.indexed(subject, kind, direction);
+            let decided = index.decide(judge, subject, (kind, direction), packet);
+            return decided.ok_or(Seen::Any(any || index.has_rules));
+        }
+    };
+    let mut walk = Walk { judge, packet, direction, point: &subject.point, considered };
     for (tier, policies) in judge.applied(subject, kind, direction).iter() {
         match walk.tier(tier, policies, kind) {
             Outcome::Decided(step) => return Ok(Step { stage: kind.stage(), ..*step }),
@@ -73,7 +111,7 @@ pub(crate) fn decide(
         }
     }
     match kind {
-        Kind::PreDnat | Kind::Untracked | Kind::HostForward => Err(walk.considered),
+        Kind::PreDnat | Kind::Untracked | Kind::HostForward => Err(Seen::All(walk.considered)),
         Kind::Workload | Kind::HostLocal => Ok(walk.profiles(subject)),
     }
 }
@@ -81,36 +119,26 @@ pub(crate) fn decide(
 /// Tiers with at least one enforced policy for this endpoint and direction, in order, each with its
 /// policies in order.
 pub(crate) fn tiers_for<'a>(
-    view: &'a View,
+    judge: &Judge<'a>,
     subject: &Subject<'_>,
     kind: Kind,
     direction: Direction,
 ) -> Applied<'a> {
-    let labels = view.labels(subject.labels, subject.profiles);
+    let labels = judge.view().labels(subject.labels, subject.profiles);
     let applies = |p: &Policy| match direction {
         Direction::Ingress => p.applies_ingress,
         Direction::Egress => p.applies_egress,
     };
-    let mut tiers: Vec<&Tier> = view.tiers.values().collect();
-    tiers.sort_by(|a, b| by_order(a.order, b.order).then_with(|| a.name.cmp(&b.name)));
-    let in_tier = |tier: &'a Tier| {
-        let mut policies: Vec<&Policy> = view
-            .policies
-            .values()
-            .map(AsRef::as_ref)
-            .filter(|p| p.tier == tier.name && !p.staged && applies(p) && kind.asks(p))
-            .filter(|p| p.selector.matches(&labels))
-            .collect();
-        policies.sort_by(|a, b| by_order(a.order, b.order).then_with(|| a.id.cmp(&b.id)));
-        (tier, policies)
-    };
-    tiers.into_iter().map(in_tier).filter(|(_, p)| !p.is_empty()).collect()
-}
-
-/// Ascending; without an order last.
-fn by_order(a: Option<f64>, b: Option<f64>) -> Ordering {
-    let key = |o: Option<f64>| o.unwrap_or(f64::INFINITY);
-    key(a).total_cmp(&key(b)).then_with(|| a.is_none().cmp(&b.is_none()))
+    let mut tiers: Applied<'a> = Vec::new();
+    for (tier, policy) in judge.standing().candidates(&labels) {
+        if applies(policy) && kind.asks(policy) && policy.selector.matches(&labels) {
+            match tiers.last_mut().filter(|(last, _)| last.name == tier.name) {
+                Some((_, policies)) => policies.push(policy),
+                None => tiers.push((tier, vec![policy])),
+            }
+        }
+    }
+    tiers
 }
 
 enum Outcome {
@@ -142,10 +170,7 @@ struct Walk<'a, 'v> {
 impl Walk<'_, '_> {
     fn tier(&mut self, tier: &Tier, policies: &[&Policy], kind: Kind) -> Outcome {
         for policy in policies {
-            let rules = match self.direction {
-                Direction::Ingress => &policy.ingress,
-                Direction::Egress => &policy.egress,
-            };
+            let rules = self.direction.of(&policy.ingress, &policy.egress);
             let origin = Origin { tier: Some(&tier.name), policy: Some(&policy.id), profile: None };
             match self.rules(rules, &origin) {
                 Walked::Stopped(verdict, rule) => {
@@ -177,10 +202,7 @@ impl Walk<'_, '_> {
         });
         for name in subject.profiles {
             let profile = self.judge.view().profiles.get(name).unwrap_or(&missing).clone();
-            let rules = match self.direction {
-                Direction::Ingress => &profile.ingress,
-                Direction::Egress => &profile.egress,
-            };
+            let rules = self.direction.of(&profile.ingress, &profile.egress);
             let origin = Origin { tier: None, policy: None, profile: Some(name.as_str()) };
             // After the last tier there is nothing to pass to: Pass ends this profile only.
             if let Walked::Stopped(verdict, rule) = self.rules(rules, &origin) {

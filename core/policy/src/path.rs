@@ -1,23 +1,22 @@
 //! The packet's way: which endpoints it meets, in order (2.2, 2.3).
 
-use std::sync::Arc;
+use model::{Action, NodeName, Protocol, WorkloadEndpoint};
 
-use model::endpoint::HostTarget;
-use model::{Action, HostEndpoint, IfaceName, NodeName, Protocol, WorkloadEndpoint};
-
-use crate::decision::{Considered, Decision, Direction, Point, Reason, Step, Verdict};
-use crate::endpoint::{Kind, Subject, decide};
+use crate::decision::{Decision, Direction, Point, Reason, Step, Verdict};
+use crate::endpoint::{Kind, Seen, decide};
 use crate::judge::Judge;
 use crate::packet::Packet;
-use crate::view::{Failsafe, Overlay, View};
+use crate::place::{self, Finder, Place, Through};
+use crate::view::{Overlay, View};
 
 /// One question to a fresh [`Judge`]: see [`Judge::evaluate`].
 pub fn evaluate(view: &View, packet: &Packet) -> Decision {
     Judge::new(view).evaluate(packet)
 }
 
-pub(crate) fn walk(judge: &Judge<'_>, packet: &Packet) -> Decision {
-    let mut way = Way { judge, view: judge.view(), packet, steps: Vec::new() };
+/// `seen` is what is kept of what was looked at.
+pub(crate) fn walk(judge: &Judge<'_>, packet: &Packet, seen: Seen) -> Decision {
+    let mut way = Way { judge, packet, seen, steps: Vec::new() };
     way.walk();
     let denied = way.steps.iter().any(|s| s.verdict == Verdict::Deny);
     let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
@@ -39,7 +38,7 @@ impl<'a> End<'a> {
         if let Some(pod) = judge.workloads_at(address).first() {
             return Self::Pod(pod);
         }
-        judge.view().node_at(address).map_or(Self::Outside, Self::Node)
+        judge.node_at(address).map_or(Self::Outside, Self::Node)
     }
 
     fn node(&self) -> Option<&'a NodeName> {
@@ -53,18 +52,18 @@ impl<'a> End<'a> {
 
 struct Way<'a, 'v> {
     judge: &'a Judge<'v>,
-    view: &'a View,
     packet: &'a Packet,
+    seen: Seen,
     steps: Vec<Step>,
 }
 
-impl Way<'_, '_> {
+impl<'v> Way<'_, 'v> {
     fn walk(&mut self) {
         let packet = self.packet;
         let (from, to) =
             (End::at(self.judge, packet.source), End::at(self.judge, packet.destination));
         let same_node = from.node().is_some() && from.node() == to.node();
-        let tunnelled = self.view.overlay == Overlay::Tunnelled
+        let tunnelled = self.judge.view().overlay == Overlay::Tunnelled
             && matches!((&from, &to), (End::Pod(_) | End::Node(_), End::Pod(_)));
         match (&from, &to) {
             // A pod's packet to itself never leaves it.
@@ -94,260 +93,117 @@ impl Way<'_, '_> {
             }
             _ => {}
         }
+        let ends = [packet.source, packet.destination, packet.before_nat().destination];
+        let finder = self.finder(&ends);
+        let through = (!same_node).then_some(Through::Forwarded { tunnelled });
         match &from {
-            End::Pod(pod) => {
-                self.wildcard_at_pod(&pod.node, Direction::Ingress);
-                self.pod(pod, Direction::Egress);
-                if !same_node {
-                    self.host(&pod.node, Direction::Egress, Through::Forwarded { tunnelled });
-                }
-            }
-            End::Node(node) => self.host(node, Direction::Egress, Through::Local { tunnelled }),
+            End::Pod(pod) => finder.leaves(pod, through).for_each(|place| {
+                self.ask(&place);
+            }),
+            End::Node(node) if self.decided_as_sent(node) => {}
+            End::Node(node) => self.host(&finder, node, Direction::Egress, tunnelled),
             End::Outside => self.nobody(Direction::Egress),
         }
         match &to {
-            End::Pod(pod) => {
-                if !same_node {
-                    self.host(&pod.node, Direction::Ingress, Through::Forwarded { tunnelled });
-                }
-                self.pod(pod, Direction::Ingress);
-                self.wildcard_at_pod(&pod.node, Direction::Egress);
-            }
-            End::Node(node) => {
-                self.host(node, Direction::Ingress, Through::Local { tunnelled: false });
-            }
+            End::Pod(pod) => finder.arrives(pod, through).for_each(|place| {
+                self.ask(&place);
+            }),
+            End::Node(node) => self.host(&finder, node, Direction::Ingress, false),
             End::Outside => self.nobody(Direction::Ingress),
         }
+    }
+
+    fn finder<'e>(&self, ends: &'e [std::net::IpAddr]) -> Finder<'e, 'v>
+    where
+        Self: 'e,
+    {
+        Finder { judge: self.judge, ends, translated: self.packet.original.is_some() }
     }
 
     /// The pod's egress policy, then the endpoint-to-host action (2.2). With `Pass` (RETURN) the
     /// host's other rules decide; a wildcard host endpoint, whose normal policy covers no workload
     /// interface, has nothing to say: allowed. Its policy before destination NAT sees the packet.
     fn pod_to_own_host(&mut self, pod: &WorkloadEndpoint) {
-        if let Some(hep) = self.wildcard(&pod.node) {
-            let subject = subject_of(&hep, false);
-            let outcome = self.early(&subject, Direction::Ingress, &[Kind::PreDnat]);
-            self.conclude(&subject, Direction::Ingress, outcome);
+        if let Some(place) = self.finder(&[]).before_own_host(&pod.node) {
+            self.ask(&place);
         }
         let always = self.packet.protocol == Protocol::ICMPV6
             && self.packet.icmp.is_some_and(|i| matches!(i.kind, 130..=133 | 135 | 136));
         if !always {
-            self.pod(pod, Direction::Egress);
+            self.ask(&place::at_pod(pod, Direction::Egress));
         }
-        let verdict = match self.view.endpoint_to_host {
+        let verdict = match self.judge.view().endpoint_to_host {
             Action::Deny if !always => Verdict::Deny,
             _ => Verdict::Allow,
         };
         self.plain(Point::Unprotected, Direction::Ingress, verdict, Reason::SameHost);
     }
 
-    fn pod(&mut self, pod: &WorkloadEndpoint, direction: Direction) {
-        let point = Point::Workload(pod.id.clone());
-        let subject = Subject { labels: &pod.labels, profiles: &pod.profiles, point };
-        let asked = (Kind::Workload, direction);
-        let outcome = decide(self.judge, &subject, asked, self.packet, Vec::new());
-        self.conclude(&subject, direction, outcome);
-    }
-
-    fn wildcard(&self, node: &NodeName) -> Option<Arc<HostEndpoint>> {
-        let mut here = self.view.hosts.values().filter(|h| h.node == *node);
-        here.find(|h| matches!(h.target, HostTarget::All)).cloned()
-    }
-
-    /// Forward policy of a wildcard host endpoint, and that before destination NAT, see packets by
-    /// workload interfaces too (2.3).
-    fn wildcard_at_pod(&mut self, node: &NodeName, direction: Direction) {
-        let Some(hep) = self.wildcard(node) else { return };
-        let subject = subject_of(&hep, true);
-        let stages: &[Kind] = if direction == Direction::Ingress { &[Kind::PreDnat] } else { &[] };
-        let outcome = self.early(&subject, direction, stages).or_else(|considered| {
-            let asked = (Kind::HostForward, direction);
-            decide(self.judge, &subject, asked, self.packet, considered)
-        });
-        self.conclude(&subject, direction, outcome);
-    }
-
-    /// Before connection tracking and before NAT an explicit verdict is final, and silence is not;
-    /// failsafe ports are not asked about, and where the packet goes is where it was sent.
-    fn early(
-        &self,
-        subject: &Subject<'_>,
-        direction: Direction,
-        stages: &[Kind],
-    ) -> Result<Step, Vec<Considered>> {
-        let packet = self.packet.before_nat();
-        let mut considered = Vec::new();
-        for kind in stages {
-            let failsafe = match kind {
-                // An answer cannot be told from a question here.
-                Kind::Untracked => {
-                    self.is_failsafe(direction, &packet)
-                        || self.answers_failsafe(direction, &packet)
-                }
-                _ => self.is_failsafe(direction, &packet),
-            };
-            if failsafe {
-                continue;
-            }
-            match decide(self.judge, subject, (*kind, direction), &packet, considered) {
-                Ok(step) => return Ok(step),
-                Err(all) => considered = all,
-            }
-        }
-        Err(considered)
-    }
-
     /// What a process of the host sends to a service meets untracked policy before anybody translates
     /// it, that of the interface which leads to the service; whether that decides. Where the packet
     /// goes in the end may be no interface that has any: a pod's, or the host's own.
     fn decided_as_sent(&mut self, node: &NodeName) -> bool {
-        if self.packet.original.is_none() {
+        let packet = self.packet;
+        if packet.original.is_none() {
             return false;
         }
-        let hep = self.leads_to(node, self.packet.before_nat().destination);
-        let hep = hep.and_then(|interface| self.endpoint_of(node, &interface));
-        let Some(hep) = hep.filter(|hep| !matches!(hep.target, HostTarget::All)) else {
-            return false;
-        };
-        let subject = subject_of(&hep, false);
-        let outcome = self.early(&subject, Direction::Egress, &[Kind::Untracked]);
-        let decided = outcome.is_ok();
-        self.conclude(&subject, Direction::Egress, outcome);
-        decided
+        let ends = [packet.source, packet.before_nat().destination];
+        self.finder(&ends).as_sent(node).is_some_and(|place| self.ask(&place))
     }
 
-    /// A host endpoint's say. What the host itself sends to a service is judged as it is translated,
-    /// by the interface that it leaves by then (2.3).
-    fn host(&mut self, node: &NodeName, dir: Direction, through: Through) {
-        let forwarded = matches!(through, Through::Forwarded { .. });
-        let sent = dir == Direction::Egress && !forwarded;
-        if sent && self.decided_as_sent(node) {
-            return;
+    /// A host endpoint's say about its own processes. What they send to a service is judged as it is
+    /// translated, by the interface that it leaves by then (2.3).
+    fn host(&mut self, finder: &Finder<'_, 'v>, node: &NodeName, dir: Direction, tunnelled: bool) {
+        match finder.host(node, dir, Through::Local { tunnelled }) {
+            Some(place) => {
+                self.ask(&place);
+            }
+            None => self.nobody(dir),
         }
-        let Some(hep) = self.host_endpoint(node, through) else {
-            if !forwarded {
-                self.nobody(dir);
+    }
+
+    /// Asks at one place; whether policy decided. Where rules were looked at and none decided, that is
+    /// a step, too.
+    fn ask(&mut self, place: &Place<'_>) -> bool {
+        let (view, direction) = (self.judge.view(), place.direction);
+        let sent = self.packet.before_nat();
+        let mut seen = self.seen.afresh();
+        // Before connection tracking and before NAT, where the packet goes is where it was sent.
+        for kind in place.early {
+            if place::is_exempt(view, *kind, direction, &sent) {
+                continue;
             }
-            return;
-        };
-        let subject = subject_of(&hep, forwarded);
-        let tracked = matches!(hep.target, HostTarget::All);
-        let stages: &[Kind] = match (dir, tracked) {
-            (Direction::Ingress, true) => &[Kind::PreDnat],
-            (Direction::Ingress, false) => &[Kind::Untracked, Kind::PreDnat],
-            // A packet that leaves without having started here passes no such hook on its way out,
-            // and a wildcard endpoint has no untracked policy.
-            (Direction::Egress, false) if sent && self.packet.original.is_none() => {
-                &[Kind::Untracked]
+            match decide(self.judge, &place.subject, (*kind, direction), &sent, seen) {
+                Ok(step) => {
+                    self.steps.push(step);
+                    return true;
+                }
+                Err(all) => seen = all,
             }
-            (Direction::Egress, _) => &[],
-        };
-        let considered = match self.early(&subject, dir, stages) {
-            Ok(step) => return self.steps.push(step),
-            Err(considered) => considered,
-        };
-        let kind = if forwarded { Kind::HostForward } else { Kind::HostLocal };
+        }
+        let point = place.subject.point.clone();
         // Failsafe ports are about the host's own processes, not about traffic through it.
-        if !forwarded && self.is_failsafe(dir, self.packet) {
-            let (point, open) = (subject.point.clone(), Reason::Failsafe);
-            return self.steps.push(Step::plain(point, dir, Verdict::Allow, open, considered));
-        }
-        let outcome = decide(self.judge, &subject, (kind, dir), self.packet, considered);
-        self.conclude(&subject, dir, outcome);
-    }
-
-    /// Where rules were looked at and none decided, that is a step, too.
-    fn conclude(
-        &mut self,
-        subject: &Subject<'_>,
-        direction: Direction,
-        outcome: Result<Step, Vec<Considered>>,
-    ) {
-        let undecided = |considered| {
-            let point = subject.point.clone();
-            Step::plain(point, direction, Verdict::Allow, Reason::Undecided, considered)
-        };
-        match outcome {
-            Ok(step) => self.steps.push(step),
-            Err(considered) if considered.is_empty() => {}
-            Err(considered) => self.steps.push(undecided(considered)),
-        }
-    }
-
-    /// A failsafe port, or neighbour discovery: without that no IPv6 packet reaches a host, and no
-    /// port would be safe.
-    fn is_failsafe(&self, direction: Direction, p: &Packet) -> bool {
-        if p.protocol == Protocol::ICMPV6 && p.icmp.is_some_and(|i| matches!(i.kind, 133..=136)) {
+        if place.last == Some(Kind::HostLocal) && place::is_failsafe(view, direction, self.packet) {
+            let open = Reason::Failsafe;
+            self.steps.push(Step::plain(point, direction, Verdict::Allow, open, seen.rules()));
             return true;
         }
-        let list = self.failsafe(direction);
-        let far_end = far_end(direction, p);
-        list.iter().any(|f| f.is(p.protocol, p.destination_port, far_end))
-    }
-
-    /// An answer from a failsafe port.
-    fn answers_failsafe(&self, direction: Direction, p: &Packet) -> bool {
-        let asked = match direction {
-            Direction::Ingress => Direction::Egress,
-            Direction::Egress => Direction::Ingress,
+        let outcome = match place.last {
+            Some(kind) => decide(self.judge, &place.subject, (kind, direction), self.packet, seen),
+            None => Err(seen),
         };
-        let far_end = far_end(direction, p);
-        self.failsafe(asked).iter().any(|f| f.is(p.protocol, p.source_port, far_end))
-    }
-
-    fn failsafe(&self, direction: Direction) -> &[Failsafe] {
-        match direction {
-            Direction::Ingress => &self.view.failsafe_inbound,
-            Direction::Egress => &self.view.failsafe_outbound,
+        match outcome {
+            Ok(step) => {
+                self.steps.push(step);
+                return true;
+            }
+            Err(seen) if seen.is_nothing() => {}
+            Err(seen) => {
+                let (open, silent) = (Verdict::Allow, Reason::Undecided);
+                self.steps.push(Step::plain(point, direction, open, silent, seen.rules()));
+            }
         }
-    }
-
-    /// The host endpoint of the interface that the packet uses.
-    fn host_endpoint(&self, node: &NodeName, through: Through) -> Option<Arc<HostEndpoint>> {
-        let interface = self.interface(node, through)?;
-        self.endpoint_of(node, &interface)
-    }
-
-    /// The host endpoint of an interface: one that names it, else one that expects one of its
-    /// addresses, else a wildcard; of several the lowest name (2.3).
-    fn endpoint_of(&self, node: &NodeName, uses: &IfaceName) -> Option<Arc<HostEndpoint>> {
-        let interfaces = &self.view.nodes.get(node)?.interfaces;
-        let empty = Vec::new();
-        let addresses = interfaces.iter().find(|(n, _)| n == uses).map_or(&empty, |(_, a)| a);
-        let here = || self.view.hosts.values().filter(|h| h.node == *node);
-        let named = here().find(|h| matches!(&h.target, HostTarget::Iface(i) if i == uses));
-        let expected = || {
-            here().find(|h| {
-                matches!(h.target, HostTarget::ByAddress)
-                    && h.addresses.iter().any(|a| addresses.contains(a))
-            })
-        };
-        let wildcard = || here().find(|h| matches!(h.target, HostTarget::All));
-        named.or_else(expected).or_else(wildcard).cloned()
-    }
-
-    /// The interface that carries the packet at `node`: the tunnel device for encapsulated pod
-    /// traffic; for a packet to one of the node's addresses the interface that has it; else the one
-    /// that leads out.
-    fn interface(&self, node: &NodeName, through: Through) -> Option<IfaceName> {
-        let (Through::Forwarded { tunnelled } | Through::Local { tunnelled }) = through;
-        if tunnelled {
-            return "vxlan.calico".parse().ok();
-        }
-        let sent_to = self.packet.before_nat().destination;
-        self.carries(node, [self.packet.source, self.packet.destination, sent_to])
-    }
-
-    /// The interface that the host's own packets to an address leave by, as routing has it first.
-    fn leads_to(&self, node: &NodeName, destination: std::net::IpAddr) -> Option<IfaceName> {
-        self.carries(node, [self.packet.source, destination, destination])
-    }
-
-    fn carries(&self, node: &NodeName, ends: [std::net::IpAddr; 3]) -> Option<IfaceName> {
-        let interfaces = &self.view.nodes.get(node)?.interfaces;
-        let has_end = |a: &Vec<std::net::IpAddr>| ends.iter().any(|e| a.contains(e));
-        let owner = interfaces.iter().find(|(_, addresses)| has_end(addresses));
-        owner.or_else(|| interfaces.first()).map(|(name, _)| name.clone())
+        false
     }
 
     fn nobody(&mut self, direction: Direction) {
@@ -357,22 +213,4 @@ impl Way<'_, '_> {
     fn plain(&mut self, point: Point, direction: Direction, verdict: Verdict, reason: Reason) {
         self.steps.push(Step::plain(point, direction, verdict, reason, Vec::new()));
     }
-}
-
-fn subject_of(hep: &HostEndpoint, forwarded: bool) -> Subject<'_> {
-    let point = Point::Host(hep.name.clone(), forwarded);
-    Subject { labels: &hep.labels, profiles: &hep.profiles, point }
-}
-
-fn far_end(direction: Direction, packet: &Packet) -> std::net::IpAddr {
-    match direction {
-        Direction::Ingress => packet.source,
-        Direction::Egress => packet.destination,
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Through {
-    Local { tunnelled: bool },
-    Forwarded { tunnelled: bool },
 }

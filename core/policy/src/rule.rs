@@ -10,8 +10,33 @@ use selector::Selector;
 use crate::judge::Judge;
 use crate::packet::Packet;
 
+/// An end of a packet, and the side of a rule that is about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum End {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
+impl End {
+    pub(crate) fn of(self, rule: &Rule) -> &EntityMatch {
+        match self {
+            Self::Source => &rule.source,
+            Self::Destination => &rule.destination,
+        }
+    }
+}
+
 /// `Ok` for a match, else the first field that failed.
 pub(crate) fn matches(judge: &Judge<'_>, rule: &Rule, packet: &Packet) -> Result<(), &'static str> {
+    headers(rule, packet)?;
+    side(judge, rule, packet, End::Source)?;
+    side(judge, rule, packet, End::Destination)
+}
+
+/// The fields that are about neither end.
+pub(crate) fn headers(rule: &Rule, packet: &Packet) -> Result<(), &'static str> {
     let icmp = |want: &Icmp| {
         packet.icmp.is_some_and(|got| {
             got.kind == want.kind && want.code.is_none_or(|code| got.code == Some(code))
@@ -21,9 +46,21 @@ pub(crate) fn matches(judge: &Judge<'_>, rule: &Rule, packet: &Packet) -> Result
     check("protocol", rule.protocol.is_none_or(|p| p == packet.protocol))?;
     check("notProtocol", rule.not_protocol.is_none_or(|p| p != packet.protocol))?;
     check("icmp", rule.icmp.as_ref().is_none_or(icmp))?;
-    check("notICMP", !rule.not_icmp.as_ref().is_some_and(icmp))?;
-    Side::source(judge, rule, packet).matches()?;
-    Side::destination(judge, rule, packet).matches()
+    check("notICMP", !rule.not_icmp.as_ref().is_some_and(icmp))
+}
+
+/// The fields that are about one end. What they say depends on that end's address and port, the
+/// protocol, and nothing else of the packet.
+pub(crate) fn side(
+    judge: &Judge<'_>,
+    rule: &Rule,
+    packet: &Packet,
+    end: End,
+) -> Result<(), &'static str> {
+    match end {
+        End::Source => Side::source(judge, rule, packet).matches(),
+        End::Destination => Side::destination(judge, rule, packet).matches(),
+    }
 }
 
 fn check(field: &'static str, holds: bool) -> Result<(), &'static str> {

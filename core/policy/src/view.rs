@@ -105,10 +105,17 @@ pub(crate) struct Inherited<'a> {
     profiles: Vec<&'a Profile>,
 }
 
-impl selector::Labels for Inherited<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
+impl<'a> Inherited<'a> {
+    /// The value of a label.
+    pub(crate) fn look(&self, key: &str) -> Option<&'a str> {
         let inherited = || self.profiles.iter().find_map(|p| BTreeMap::get(&p.labels, key));
         BTreeMap::get(self.own, key).or_else(inherited).map(AsRef::as_ref)
+    }
+}
+
+impl selector::Labels for Inherited<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.look(key)
     }
 }
 

@@ -52,6 +52,20 @@ impl Expr {
         }
     }
 
+    /// Shows each label key, as often as it stands there.
+    pub(crate) fn each_key(&self, see: &mut impl FnMut(&Arc<str>)) {
+        match self {
+            Self::All => {}
+            Self::Label(key, _) => see(key),
+            Self::Not(inner) => inner.each_key(see),
+            Self::And(operands) | Self::Or(operands) => {
+                for operand in operands {
+                    operand.each_key(see);
+                }
+            }
+        }
+    }
+
     /// Appends the canonical text.
     pub(crate) fn write(&self, out: &mut String) {
         match self {

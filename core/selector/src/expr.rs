@@ -1,6 +1,7 @@
 //! The public face: one shared, immutable, parsed selector.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -169,6 +170,15 @@ impl Selector {
     /// The expression, for those who compile it into a form of their own.
     pub fn expr(&self) -> &Expr {
         self.root()
+    }
+
+    /// The label keys that it looks at, sorted.
+    pub fn keys(&self) -> BTreeSet<Arc<str>> {
+        let mut keys = BTreeSet::new();
+        self.expr().each_key(&mut |key| {
+            keys.insert(key.clone());
+        });
+        keys
     }
 
     /// What the labels of every match have in common; for indexing.
