@@ -49,6 +49,9 @@ const OURS: [&str; 12] = [
     "StagedKubernetesNetworkPolicy",
 ];
 
+/// What stands for nodes and pods where there is no Kubernetes.
+const OURS_ALONE: [&str; 2] = ["Node", "WorkloadEndpoint"];
+
 /// The objects in question; none if some are bad, which has been told.
 fn objects(access: &Access, about: &AboutArgs) -> Result<Option<::explain::Cluster>> {
     if about.files.filename.is_empty() {
@@ -75,7 +78,8 @@ fn objects(access: &Access, about: &AboutArgs) -> Result<Option<::explain::Clust
 async fn from_cluster(access: &Access) -> Result<::explain::Cluster> {
     let connection = Cluster::connect(access).await?;
     let kubernetes = KUBERNETES.map(|(path, version, kind)| (path.into(), version.into(), kind));
-    let ours = OURS.iter().filter_map(|name| {
+    let alone = OURS_ALONE.iter().filter(|_| connection.is_alone());
+    let ours = OURS.iter().chain(alone).filter_map(|name| {
         let kind = api::lookup("projectcalico.org/v3", name)?;
         Some((connection.path(kind, None, None), kind.api_version(), kind.kind))
     });
@@ -258,7 +262,8 @@ pub(crate) fn matrix(access: &Access, args: &MatrixArgs) -> Result<Outcome> {
         let matrix = ::explain::matrix(asker, &question).map_err(anyhow::Error::msg)?;
         let mut out = Out::new();
         if args.output == ResultOutput::Json {
-            out.line(&json!(matrix).to_string())?;
+            // A letter a pair can be much: not once more as a tree.
+            out.line(&serde_json::to_string(&matrix)?)?;
         } else {
             let numbers = (1..=matrix.pods.len()).map(|n| n.to_string());
             let mut table = Table::new(["FROM".to_owned()].into_iter().chain(numbers));

@@ -1,6 +1,6 @@
 //! Questions about one connection.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use api::NumOrString;
 use model::policy::{Icmp, ServiceId};
@@ -72,7 +72,7 @@ impl<'a> Asker<'a> {
             return self.of_backends(&packets, all);
         }
         let packet = packets.first().ok_or("to: nothing is there")?;
-        Ok(Answer::of(&self.decide(packet), self.cluster, all))
+        Ok(self.answer(packet, all))
     }
 
     /// The packets that are asked about: one, or one a backend of a service.
@@ -82,10 +82,7 @@ impl<'a> Asker<'a> {
     pub fn packets(&self, question: &Question) -> Result<Vec<Packet>, String> {
         let from: Reference = question.from.parse().map_err(|e| format!("from: {e}"))?;
         let to: Reference = question.to.parse().map_err(|e| format!("to: {e}"))?;
-        let protocol = match &question.protocol {
-            None => Protocol::TCP,
-            Some(protocol) => protocol.protocol().map_err(|e| format!("protocol: {e}"))?,
-        };
+        let protocol = protocol(question)?;
         let sources = self.addresses(&from).map_err(|e| format!("from: {e}"))?;
         if let Reference::Service(service) = &to {
             return self.to_service(question, protocol, &sources, service);
@@ -97,6 +94,15 @@ impl<'a> Asker<'a> {
     /// The specification's whole word about a packet.
     pub fn decide(&self, packet: &Packet) -> Decision {
         self.judge.evaluate(packet)
+    }
+
+    fn answer(&self, packet: &Packet, all: bool) -> Answer {
+        let decision = if all { self.judge.evaluate(packet) } else { self.judge.decide(packet) };
+        Answer::of(&decision, self.cluster, all)
+    }
+
+    pub(crate) fn judge(&self) -> &Judge<'a> {
+        &self.judge
     }
 
     fn to_service(
@@ -123,7 +129,7 @@ impl<'a> Asker<'a> {
         let one = |packet: &Packet| Backend {
             to: packet.destination,
             port: packet.destination_port,
-            answer: Answer::of(&self.decide(packet), self.cluster, all),
+            answer: self.answer(packet, all),
         };
         let backends: Vec<Backend> = packets.iter().map(one).collect();
         let denied = backends.iter().find(|b| b.answer.verdict == Words(Verdict::Deny));
@@ -224,6 +230,11 @@ impl<'a> Asker<'a> {
     }
 }
 
+fn protocol(question: &Question) -> Result<Protocol, String> {
+    let given = question.protocol.as_ref().map(NumOrString::protocol);
+    given.transpose().map(|p| p.unwrap_or(Protocol::TCP)).map_err(|e| format!("protocol: {e}"))
+}
+
 /// The packet of the first family that both ends have and the protocol allows.
 fn packet(
     question: &Question,
@@ -286,6 +297,12 @@ fn original(
         return Err(format!("preDnatTo: {address} is not of the family of {destination}"));
     }
     Ok(Some((address, port)))
+}
+
+/// A packet as the question has it, between any ends.
+pub(crate) fn between_any(question: &Question) -> Result<Packet, String> {
+    let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    packet(question, protocol(question)?, &any, &any, question.port)
 }
 
 /// One line of a batch: a [`Question`] in JSON in, an [`Answer`] or `{"error":...}` out.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use api::convert::update::{Told, update};
-use api::v3::FelixConfiguration;
+use api::convert::update::{self as told, Told, update};
+use api::v3::{self, FelixConfiguration};
 use api::{FieldError, convert};
 use config::{HostAction, Sources};
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
@@ -12,7 +13,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use model::endpoint::HostTarget;
 use model::network::EncapMode;
 use model::policy::{ServiceId, Tier};
-use model::{Action, IfaceName, NodeName, PolicyId, PolicyKind, ProfileName, Update, WorkloadId};
+use model::{
+    Action, IfaceName, NodeName, PolicyId, PolicyKind, ProfileName, Update, WorkloadEndpoint,
+    WorkloadId,
+};
 use policy::{Direction, Failsafe, NodeView, Overlay, View};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -41,6 +45,8 @@ pub struct Cluster {
     felix: Vec<FelixConfiguration>,
     encapsulates: bool,
     made_up: u32,
+    /// Endpoints that pods are the source of.
+    pods: BTreeSet<WorkloadId>,
     /// Pods that share their node's network: the node's addresses.
     pub(crate) host_pods: BTreeMap<WorkloadId, Vec<IpAddr>>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
@@ -95,6 +101,13 @@ impl Cluster {
                     self.slices.entry(service).or_default().push(slice);
                 }
             }
+            ("projectcalico.org/v3", "WorkloadEndpoint") => return self.endpoint(&object),
+            ("projectcalico.org/v3", "Node") => {
+                let node = v3::Node::deserialize(&object).map_err(one)?;
+                let Told { update, errors } = told::stored_node(&node).map_err(|e| vec![e])?;
+                self.take(&object, update, errors);
+                return Ok(());
+            }
             ("v1", "Namespace") => label_namespace(&mut object),
             ("projectcalico.org/v3", "FelixConfiguration") => {
                 self.felix.push(FelixConfiguration::deserialize(&object).map_err(one)?);
@@ -109,12 +122,34 @@ impl Cluster {
             let rules = errors.iter().filter_map(|e| rule_of(&e.field));
             self.malformed.extend(rules.map(|(direction, rule)| (id.clone(), direction, rule)));
         }
-        let object = name_of(&object);
+        self.take(&object, update, errors);
+        Ok(())
+    }
+
+    fn take(&mut self, object: &Value, update: Option<Update>, errors: Vec<FieldError>) {
+        let name = name_of(object);
         self.problems
-            .extend(errors.into_iter().map(|error| Problem { object: object.clone(), error }));
+            .extend(errors.into_iter().map(|error| Problem { object: name.clone(), error }));
         if let Some(update) = update {
             self.update(update);
         }
+    }
+
+    /// An endpoint that is an object of its own, as on a datastore without pods: known by its pod, if
+    /// it has one. A pod that is there itself says more.
+    fn endpoint(&mut self, object: &Value) -> Result<(), Vec<FieldError>> {
+        let one = |e: serde_json::Error| vec![FieldError::new("", e.to_string())];
+        let given = v3::WorkloadEndpoint::deserialize(object).map_err(one)?;
+        let Told { update, errors } = told::workload_endpoint(&given).map_err(|e| vec![e])?;
+        let Some(Update::Workload(mut id, Some(endpoint))) = update else { return Ok(()) };
+        if !given.spec.pod.is_empty() {
+            id.name = given.spec.pod.as_str().into();
+        }
+        if self.pods.contains(&id) {
+            return Ok(());
+        }
+        let endpoint = WorkloadEndpoint { id: id.clone(), ..(*endpoint).clone() };
+        self.take(object, Some(Update::Workload(id, Some(Arc::new(endpoint)))), errors);
         Ok(())
     }
 
@@ -138,6 +173,7 @@ impl Cluster {
             namespace: pod["metadata"]["namespace"].as_str().unwrap_or_default().into(),
             name: pod["metadata"]["name"].as_str().unwrap_or_default().into(),
         };
+        self.pods.insert(id.clone());
         if pod["spec"]["hostNetwork"] == true {
             let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
             let ips =

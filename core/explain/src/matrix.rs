@@ -1,9 +1,10 @@
 //! Who reaches whom.
 
+use model::{IpVersion, Protocol};
 use policy::Verdict;
 use serde::Serialize;
 
-use crate::ask::{Asker, Question};
+use crate::ask::{Asker, Question, between_any};
 
 /// All pairs of pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,27 +50,47 @@ impl Matrix {
     }
 }
 
-/// Asks for every pair; `question` gives protocol and port.
+/// Everybody to everybody; `question` gives protocol and port. Cost: see [`policy::Judge::reach`]; memory
+/// of the answer: a byte a pair.
 ///
 /// # Errors
 /// When the question leaves out what is needed.
 pub fn matrix(asker: &Asker<'_>, question: &Question) -> Result<Matrix, String> {
-    let pods: Vec<String> = asker.view().workloads.keys().map(ToString::to_string).collect();
-    let protocol = question.protocol.as_ref().map(api::NumOrString::protocol).transpose()?;
-    let mut verdicts = Vec::with_capacity(pods.len());
-    for from in &pods {
-        let mut row = String::with_capacity(pods.len());
-        for to in &pods {
-            let one = Question { from: from.clone(), to: to.clone(), ..question.clone() };
-            row.push(match asker.ask(&one, false) {
-                Ok(answer) if answer.verdict.0 == Verdict::Allow => 'a',
-                Ok(_) => 'd',
-                Err(error) if error.starts_with("port:") => return Err(error),
-                Err(_) => '-',
-            });
+    let workloads = &asker.view().workloads;
+    let like = between_any(question)?;
+    let runs_over = |version| match like.protocol {
+        Protocol::ICMP => version == IpVersion::V4,
+        Protocol::ICMPV6 => version == IpVersion::V6,
+        _ => true,
+    };
+    // Of each pod the first address of a family, in its own order of families.
+    let mut addresses = Vec::new();
+    let mut ends = Vec::with_capacity(workloads.len());
+    for pod in workloads.values() {
+        let mut own: Vec<(IpVersion, usize)> = Vec::with_capacity(2);
+        for address in &pod.addresses {
+            let version = IpVersion::of(*address);
+            if runs_over(version) && own.iter().all(|(v, _)| *v != version) {
+                own.push((version, addresses.len()));
+                addresses.push(*address);
+            }
         }
-        verdicts.push(row);
+        ends.push(own);
     }
-    let protocol = protocol.unwrap_or(model::Protocol::TCP).to_string();
-    Ok(Matrix { pods, protocol, port: question.port, verdicts })
+    let reach = asker.judge().reach(&addresses, &like);
+    let letter = |from: &Vec<(IpVersion, usize)>, to: &Vec<(IpVersion, usize)>| {
+        let same = |(version, _): &(IpVersion, usize)| to.iter().find(|(v, _)| v == version);
+        let pair = from.iter().find_map(|a| same(a).map(|b| (a.1, b.1)));
+        match pair.map(|(from, to)| reach.verdict(from, to)) {
+            Some(Verdict::Allow) => 'a',
+            Some(Verdict::Deny) => 'd',
+            None => '-',
+        }
+    };
+    Ok(Matrix {
+        pods: workloads.keys().map(ToString::to_string).collect(),
+        protocol: like.protocol.to_string(),
+        port: question.port,
+        verdicts: ends.iter().map(|a| ends.iter().map(|b| letter(a, b)).collect()).collect(),
+    })
 }

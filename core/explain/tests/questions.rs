@@ -465,3 +465,61 @@ fn a_rule_that_nobody_understands_is_called_invalid() {
     assert_eq!((&egress["reason"], &egress["rule"]), (&json!("invalid"), &json!(1)), "{denied}");
     assert_eq!(ask("Accept")["egress"]["reason"], "profile", "a rule that accepts is left out");
 }
+
+/// A datastore without Kubernetes has endpoints and nodes of its own.
+#[test]
+fn endpoints_that_are_objects_of_their_own() {
+    let endpoint = |pod: &str, ip: &str, labels: Value| {
+        json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "WorkloadEndpoint",
+            "metadata": {"namespace": "shop", "name": format!("n1-k8s-{pod}-eth0"), "labels": labels},
+            "spec": {
+                "node": "n1", "orchestrator": "k8s", "pod": pod, "endpoint": "eth0",
+                "interfaceName": format!("cali{pod}"), "ipNetworks": [format!("{ip}/32")],
+                "profiles": ["kns.shop"],
+                "ports": [{"name": "web", "protocol": "TCP", "port": 80}],
+            },
+        })
+    };
+    let mut objects = vec![
+        json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "n1"},
+            "spec": {"bgp": {"ipv4Address": "192.0.2.1/24"}},
+        }),
+        endpoint("web", "10.1.0.1", json!({"app": "web"})),
+        endpoint("db", "10.1.0.2", json!({"app": "db"})),
+        json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "shop", "name": "db"},
+            "spec": {
+                "selector": "app == 'db'",
+                "ingress": [{
+                    "action": "Allow", "protocol": "TCP", "source": {"selector": "app == 'web'"},
+                    "destination": {"ports": ["web"]},
+                }],
+            },
+        }),
+    ];
+    let verdict = |objects: &[Value], question: &str| line(objects, question)["verdict"].clone();
+    assert_eq!(verdict(&objects, r#"{"from":"shop/web","to":"shop/db","port":80}"#), "allow");
+    assert_eq!(verdict(&objects, r#"{"from":"shop/web","to":"shop/db","port":81}"#), "deny");
+    assert_eq!(verdict(&objects, r#"{"from":"node:n1","to":"shop/db","port":81}"#), "allow");
+    // The pod itself says more, whichever is told first.
+    objects.push(pod("shop", "web", &json!({"app": "other"}), Some("10.1.0.1")));
+    assert_eq!(verdict(&objects, r#"{"from":"shop/web","to":"shop/db","port":80}"#), "deny");
+    objects.rotate_right(1);
+    assert_eq!(verdict(&objects, r#"{"from":"shop/web","to":"shop/db","port":80}"#), "deny");
+}
+
+#[test]
+fn a_matrix_wants_a_port_and_shows_who_has_no_common_family() {
+    let mut objects = shop();
+    objects.push(pod("other", "six", &json!({}), Some("fd00::6")));
+    let cluster = cluster(&objects);
+    let view = cluster.view();
+    let asker = Asker::new(&cluster, &view);
+    assert_eq!(matrix(&asker, &Question::default()).unwrap_err(), "port: TCP needs one");
+    let got = matrix(&asker, &Question { port: Some(80), ..Question::default() }).unwrap();
+    assert_eq!(got.pods, ["other/six", "other/x", "shop/db", "shop/web"]);
+    assert_eq!(got.verdicts, ["a---", "-ada", "-aaa", "-aaa"]);
+}
