@@ -173,7 +173,9 @@ pub(crate) fn unpack(from: &Path, to: &Path) -> Result<Manifest, MaintenanceErro
     }
     let manifest: Manifest = serde_json::from_value(manifest)
         .map_err(|error| damaged(format!("its manifest is not whole: {error}")))?;
-    let mut out = File::create(to).map_err(|source| MaintenanceError::io(to, source))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut out = options.open(to).map_err(|source| MaintenanceError::io(to, source))?;
     io::copy(&mut reader, &mut out).map_err(io)?;
     let (size, sha256) = File::open(to).and_then(digest).map_err(io)?;
     if size != manifest.size {

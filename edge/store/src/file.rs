@@ -1,6 +1,9 @@
 //! The SQLite file: opening, checking, loading, and writing one group of changes.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +53,11 @@ impl File {
             std::fs::create_dir_all(dir)
                 .map_err(|source| OpenError::Prepare { path: path.into(), source })?;
         }
+        let prepare = |source| OpenError::Prepare { path: path.into(), source };
+        // A file that is there may be somebody else's: its mode waits until it is known for ours.
+        if !path.exists() {
+            private(path).map_err(prepare)?;
+        }
         let fail = |error: rusqlite::Error| explain(path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -63,6 +71,7 @@ impl File {
         configure(&db, options.durability).map_err(fail)?;
         let fresh = create(&mut db).map_err(fail)?;
         check(&db, path)?;
+        private(path).map_err(prepare)?;
         let found = migrate::migrate(&mut db).map_err(fail)?;
         if found != FORMAT && !fresh {
             tracing::info!(path = %path.display(), from = found, to = FORMAT, "store file migrated");
@@ -116,9 +125,29 @@ impl File {
     }
 }
 
+fn cannot_create(path: &Path, error: &io::Error) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+    rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", path.display())))
+}
+
+/// Makes the file if it is not there, and nobody else's to read: secrets are in it. SQLite gives its
+/// log the mode of the file; one that is left from before gets it here.
+pub(crate) fn private(path: &Path) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match std::fs::set_permissions(Path::new(&log), Permissions::from_mode(0o600)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl File {
     /// Copies the whole database to a file, page by page, and leaves that in rollback mode: one file.
     pub(crate) fn copy(&self, to: &Path) -> Result<(), rusqlite::Error> {
+        private(to).map_err(|error| cannot_create(to, &error))?;
         let mut target = Connection::open(to)?;
         target.pragma_update(None, "synchronous", "OFF")?;
         let copy = Backup::new(&self.db, &mut target)?;

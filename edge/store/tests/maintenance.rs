@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -102,6 +103,11 @@ async fn a_restored_store_is_as_it_was_and_clients_list_anew() {
         "it is there"
     );
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+    assert!(databases(&data).len() > 1, "it has a log");
+    for file in databases(&data).into_iter().chain([backup.clone()]) {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "secrets are in {}", file.display());
+    }
     let report = store::check_backup(&backup).unwrap();
     assert_eq!((report.revision, report.objects as u64), (made.revision, made.objects));
     assert!(report.errors.is_empty() && report.warnings.is_empty(), "{report:?}");
@@ -144,9 +150,19 @@ async fn a_restored_store_is_as_it_was_and_clients_list_anew() {
     let again = store::backup(&data, &second).unwrap();
     assert_ne!(again.identity, made.identity, "it is another store");
     store::restore(&second, &empty, false).unwrap();
+    for file in databases(&empty) {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "secrets are in {}", file.display());
+    }
     let server = Serving::start(&empty).await;
     assert!(server.names().await.contains(&"new".to_owned()));
     server.stop().await;
+}
+
+/// The store's file, and what SQLite keeps beside it.
+fn databases(data: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("store.db")).collect()
 }
 
 #[test]
