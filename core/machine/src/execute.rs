@@ -340,15 +340,20 @@ impl<'a> Machine<'a> {
 
     fn bitwise(&mut self, (from, to): (usize, usize), mask: &[u8], xor: &[u8]) {
         let have = self.registers.get(from, mask.len());
-        let xor = xor.iter().copied().chain(std::iter::repeat(0));
+        let bits = xor.iter().copied().chain(std::iter::repeat(0));
         let one = |((have, mask), xor): ((Option<u8>, &u8), u8)| match (have, mask) {
             (_, 0) => Some(xor),
             (Some(byte), mask) => Some(byte & mask ^ xor),
             (None, _) => None,
         };
-        let result: Vec<_> = have.into_iter().zip(mask).zip(xor).map(one).collect();
+        let result: Vec<_> = have.into_iter().zip(mask).zip(bits).map(one).collect();
         self.registers.put(to, &result);
-        let name = format!("{} & {}", self.name(from), value("", mask));
+        let constant = mask.iter().all(|byte| *byte == 0) && xor.iter().any(|byte| *byte != 0);
+        let name = if constant {
+            "tag".to_owned()
+        } else {
+            format!("{} & {}", self.name(from), value("", mask))
+        };
         self.names.retain(|(at, _)| *at != to);
         self.names.push((to, name));
     }

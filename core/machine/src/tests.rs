@@ -185,3 +185,43 @@ fn chains_that_lead_to_themselves_are_no_endless_way() {
     let empty = table(&[("a", Some((OUT, 0)), twice), ("b", None, Vec::new())]);
     assert_eq!(verdict(&empty), Verdict::Drop);
 }
+
+/// A key may begin with a constant: a mark of which no bit is kept, with other bits put in.
+#[test]
+fn a_constant_is_part_of_a_key() {
+    let tagged = |tag: u32, last: u8| [&tag.to_ne_bytes()[..], &[10, 0, 0, last]].concat();
+    let mut set = Set::new(8, Vec::new(), false);
+    for (tag, last) in [(7, 1), (8, 2)] {
+        set.add(Element { key: tagged(tag, last), ..Element::default() });
+    }
+    let asks = |tag: u32| {
+        vec![
+            Expression::Load(Load::Meta(3), 0),
+            Expression::Bitwise {
+                from: 0,
+                to: 0,
+                mask: vec![0; 4],
+                xor: tag.to_ne_bytes().to_vec(),
+            },
+            Expression::Load(Load::Payload { base: 1, offset: 12, length: 4 }, 4),
+            Expression::Lookup {
+                set: "members".into(),
+                register: 0,
+                to: None,
+                decides: false,
+                not: false,
+            },
+        ]
+    };
+    let run_with = |tag: u32| {
+        let rules = vec![rule(1, with(asks(tag), Jump::Drop))];
+        let mut table = table(&[("a", Some((OUT, 0)), rules)]);
+        table.sets.insert("members".into(), set.clone());
+        run(&table, &packet(), &way())
+    };
+    assert_eq!(run_with(7).verdict, Verdict::Drop, "10.0.0.1 is there under that tag");
+    let run = run_with(8);
+    assert_eq!(run.verdict, Verdict::Accept, "and not under another");
+    let why = run.met[0].failed.as_deref().unwrap();
+    assert_eq!(why, "tag is 0x8, source address is 10.0.0.1, which is not in members");
+}

@@ -24,6 +24,17 @@ pub struct CoverChange {
     pub removed: Vec<IpNet>,
 }
 
+impl FromIterator<IpNet> for Cover {
+    fn from_iter<T: IntoIterator<Item = IpNet>>(nets: T) -> Self {
+        let members: BTreeSet<IpNet> = nets.into_iter().collect();
+        let mut lengths = std::collections::BTreeMap::new();
+        for net in &members {
+            *lengths.entry(net.prefix_len()).or_default() += 1;
+        }
+        Self { members, lengths }
+    }
+}
+
 impl Cover {
     /// Adds a masked prefix. Costs O(prefix lengths in use + members beneath it).
     pub fn insert(&mut self, net: IpNet) -> CoverChange {
@@ -141,6 +152,7 @@ mod tests {
                 }
                 prop_assert_eq!(&kernel, &brute(&members));
                 prop_assert_eq!(cover.maximal(), kernel.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(&members.iter().copied().collect::<Cover>(), &cover);
             }
         }
     }

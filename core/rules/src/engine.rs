@@ -1,6 +1,6 @@
 //! Keeps the wanted tables in step with the calculation's outputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,27 +21,24 @@ use crate::flow;
 use crate::group::Groups;
 use crate::host::{self, HostHook};
 use crate::judge::{Flow, Judge, Ruling};
-use crate::members::Half;
 use crate::name::{self, Direction};
+use crate::needed::{self, Needed, Owner};
 use crate::object::{Chain, Key, Name, Verdict};
 use crate::rule::{Origin, Renderer};
+use crate::sets::Sets;
 use crate::table::{Table, Tables};
 use crate::workload;
-
-/// Chains of policies and profiles that must be written again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Owner {
-    Policy(PolicyId),
-    Profile(ProfileName),
-}
 
 /// The wanted tables, and what they are made from. Touches memory only (law 2).
 #[derive(Debug)]
 pub struct Rules {
     config: RulesConfig,
     tables: Tables,
-    sets: BTreeMap<(SetId, IpVersion), Half>,
+    sets: Sets,
     users: BTreeMap<SetId, BTreeSet<Owner>>,
+    needed: Needed,
+    /// The chains of policies and profiles that are written, with the sets that they ask for.
+    asked: HashMap<(needed::Part, IpVersion), Vec<SetId>>,
     policies: BTreeMap<PolicyId, Arc<CalcPolicy>>,
     profiles: BTreeMap<ProfileName, Arc<CalcProfile>>,
     workloads: BTreeMap<WorkloadId, Arc<LocalWorkload>>,
@@ -68,8 +65,10 @@ impl Rules {
         let mut rules = Self {
             config,
             tables: Tables::default(),
-            sets: BTreeMap::new(),
+            sets: Sets::default(),
             users: BTreeMap::new(),
+            needed: Needed::default(),
+            asked: HashMap::new(),
             policies: BTreeMap::new(),
             profiles: BTreeMap::new(),
             workloads: BTreeMap::new(),
@@ -227,25 +226,15 @@ impl Rules {
     }
 
     fn put_set(&mut self, id: &SetId, kind: SetKind, members: &[Member]) {
-        let known = |v: &IpVersion| self.sets.contains_key(&(id.clone(), *v));
-        if self.config.families.iter().any(known) {
+        if self.sets.contains(id) {
             let owners: Vec<_> = self.users.get(id).into_iter().flatten().cloned().collect();
             for owner in &owners {
                 self.affect(owner);
             }
         }
-        for version in self.config.families.clone() {
-            let table = self.tables.of_mut(version);
-            let key = (id.clone(), version);
-            // Policies that waited for the set are closed.
-            let mut renamed = !self.sets.contains_key(&key);
-            let half = self.sets.entry(key).or_insert_with(|| Half::new(id, kind, version, table));
-            let gone = half.others(members);
-            renamed |= half.update(members, &gone, self.tables.of_mut(version));
-            if renamed {
-                self.renamed(id);
-            }
-        }
+        let (versions, tables) = (&self.config.families, &mut self.tables);
+        let moved = self.sets.put((id, kind), members, versions, tables);
+        self.moved(&moved);
     }
 
     fn update_set(&mut self, id: &SetId, added: &[Member], removed: &[Member]) {
@@ -253,24 +242,21 @@ impl Rules {
             self.affected.note_members(members, !self.hosts.is_empty());
         }
         for version in self.config.families.clone() {
-            let Some(half) = self.sets.get_mut(&(id.clone(), version)) else { continue };
-            if half.update(added, removed, self.tables.of_mut(version)) {
-                self.renamed(id);
+            if self.sets.update(id, version, [added, removed], self.tables.of_mut(version)) {
+                self.moved(std::slice::from_ref(id));
             }
         }
     }
 
     fn remove_set(&mut self, id: &SetId) {
-        for version in self.config.families.clone() {
-            if let Some(half) = self.sets.remove(&(id.clone(), version)) {
-                self.tables.of_mut(version).remove_set(half.name());
-            }
-        }
-        self.renamed(id);
+        let moved = self.sets.remove(id, &mut self.tables);
+        self.moved(&moved);
     }
 
-    fn renamed(&mut self, id: &SetId) {
-        self.dirty.extend(self.users.get(id).into_iter().flatten().cloned());
+    /// Rules about these sets must be written again.
+    fn moved(&mut self, sets: &[SetId]) {
+        let users = sets.iter().filter_map(|id| self.users.get(id)).flatten();
+        self.dirty.extend(users.cloned());
     }
 
     /// The flows of everybody who has the policy or profile may have another verdict now.
@@ -445,16 +431,10 @@ impl Rules {
             if self.dirty_hosts {
                 self.render_hosts(version);
             }
-            for owner in &self.dirty {
-                render_owner(
-                    owner,
-                    &self.config,
-                    version,
-                    (&self.policies, &self.profiles, &self.sets),
-                    self.tables.of_mut(version),
-                );
-            }
-            for name in &groups {
+            // What is new first: a chain that one that goes and one that comes both lead to stays.
+            let (new, gone): (Vec<_>, Vec<_>) =
+                groups.iter().partition(|name| self.groups.kind(name, version).is_some());
+            for name in new.into_iter().chain(gone) {
                 self.render_group(name, version);
             }
             for id in &self.dirty_workloads {
@@ -466,7 +446,13 @@ impl Rules {
                 workload::put(workload, chains, version, self.tables.of_mut(version));
             }
         }
-        self.dirty.clear();
+        for owner in std::mem::take(&mut self.dirty) {
+            for version in self.config.families.clone() {
+                for direction in Direction::ALL {
+                    self.render_owner(&owner, direction, version);
+                }
+            }
+        }
         self.dirty_workloads.clear();
         self.dirty_hosts = false;
     }
@@ -481,10 +467,13 @@ impl Rules {
     }
 
     fn render_group(&mut self, name: &Name, version: IpVersion) {
-        let chain = self.groups.kind(name, version).map(|kind| {
+        let kind = self.groups.kind(name, version);
+        let chain = kind.map(|kind| {
             let rules = self.walk(kind.direction, |walk| walk.kind(kind));
             Chain::regular(kind.comment(), rules)
         });
+        let parts = kind.map(needed::by).unwrap_or_default();
+        self.dirty.extend(self.needed.put(name, version, parts));
         let table = self.tables.of_mut(version);
         match chain {
             Some(chain) => table.put_chain(name.clone(), chain),
@@ -492,9 +481,80 @@ impl Rules {
         }
     }
 
+    /// Writes a policy's or profile's chain, where something leads to it.
+    fn render_owner(&mut self, owner: &Owner, direction: Direction, version: IpVersion) {
+        let key = ((owner.clone(), direction), version);
+        let needed = self.needed.contains(&key);
+        let chain = needed.then(|| self.owned(owner, direction, version)).flatten();
+        let before = self.asked.remove(&key);
+        if chain.is_none() && before.is_none() {
+            return;
+        }
+        let name = match owner {
+            Owner::Policy(id) => name::policy(direction, id),
+            Owner::Profile(id) => name::profile(direction, id),
+        };
+        let table = self.tables.of_mut(version);
+        match chain {
+            Some((chain, sets)) => {
+                for id in &sets {
+                    self.sets.want(id, version, table);
+                }
+                self.asked.insert(key, sets);
+                table.put_chain(name, chain);
+            }
+            None => table.remove_chain(&name),
+        }
+        for id in before.iter().flatten() {
+            self.sets.unwant(id, version, table);
+        }
+    }
+
+    /// The chain of a policy or profile that is there, and the sets that it asks for.
+    fn owned(
+        &self,
+        owner: &Owner,
+        direction: Direction,
+        version: IpVersion,
+    ) -> Option<(Chain, Vec<SetId>)> {
+        let place = |id: &SetId| self.sets.place(id, version);
+        let render = |stage, rules: &[CalcRule], origin: &Origin<'_>| {
+            let renderer = Renderer { config: &self.config, version, stage, place: &place };
+            renderer.rules(rules, origin)
+        };
+        let word = direction.word();
+        let (comment, rules, calculated) = match owner {
+            Owner::Policy(id) => {
+                let policy = self.policies.get(id)?;
+                let origin = Origin {
+                    tier: policy.tier.as_str(),
+                    kind: id.kind.as_str(),
+                    namespace: &id.namespace,
+                    name: &id.name,
+                    owner: flow::Owner::Policy(id),
+                    direction,
+                };
+                let calculated = direction.choose(&policy.ingress, &policy.egress);
+                let rules = render(policy.stage, calculated, &origin);
+                (format!("{word} {id} tier {}", policy.tier), rules, calculated)
+            }
+            Owner::Profile(id) => {
+                let profile = self.profiles.get(id)?;
+                let (tier, kind, namespace, name) = ("", "Profile", "", id.as_str());
+                let owner = flow::Owner::Profile(name);
+                let origin = Origin { tier, kind, namespace, name, owner, direction };
+                let calculated = direction.choose(&profile.ingress, &profile.egress);
+                let rules = render(Stage::Normal, calculated, &origin);
+                (format!("{word} Profile {id}"), rules, calculated)
+            }
+        };
+        Some((Chain::regular(comment, rules), used_sets([calculated])))
+    }
+
     fn render_hosts(&mut self, version: IpVersion) {
         let (ifaces, wildcard) = host::resolve(&self.hosts, &self.host_ifaces);
         let mut chains: BTreeMap<Name, Chain> = BTreeMap::new();
+        let mut parts: BTreeMap<Name, Vec<needed::Part>> = BTreeMap::new();
         let mut hooks: BTreeMap<HostHook, Option<Name>> = BTreeMap::new();
         for hook in HostHook::ALL {
             let everywhere = wildcard.as_ref().filter(|_| hook.knows_wildcard());
@@ -503,19 +563,22 @@ impl Rules {
                 let host = &self.hosts[name];
                 let chain = self.walk(hook.direction(), |walk| hook.rules(host, walk));
                 chains.insert(hook.chain(name), chain);
+                parts.insert(hook.chain(name), hook.needs(host));
                 let last = hooks.entry(hook).or_default();
                 if everywhere == Some(name) {
                     *last = Some(hook.chain(name));
                 }
             }
         }
+        self.host_chains.extend(chains.keys().cloned());
+        for name in &self.host_chains {
+            let parts = parts.remove(name).unwrap_or_default();
+            self.dirty.extend(self.needed.put(name, version, parts));
+        }
         let table = self.tables.of_mut(version);
-        let gone: Vec<Name> =
-            self.host_chains.iter().filter(|n| !chains.contains_key(*n)).cloned().collect();
-        for name in &gone {
+        for name in self.host_chains.iter().filter(|n| !chains.contains_key(*n)) {
             table.remove_chain(name);
         }
-        self.host_chains.extend(chains.keys().cloned());
         for (name, chain) in chains {
             table.put_chain(name, chain);
         }
@@ -550,61 +613,7 @@ fn dispatch_hosts(
     }
 }
 
-type Known<'a> = (
-    &'a BTreeMap<PolicyId, Arc<CalcPolicy>>,
-    &'a BTreeMap<ProfileName, Arc<CalcProfile>>,
-    &'a BTreeMap<(SetId, IpVersion), Half>,
-);
-
-fn render_owner(
-    owner: &Owner,
-    config: &RulesConfig,
-    version: IpVersion,
-    (policies, profiles, sets): Known<'_>,
-    table: &mut Table,
-) {
-    let set_name = |id: &SetId| sets.get(&(id.clone(), version)).map(|h| h.name().clone());
-    let stage = match owner {
-        Owner::Policy(id) => policies.get(id).map_or(Stage::Normal, |p| p.stage),
-        Owner::Profile(_) => Stage::Normal,
-    };
-    let renderer = Renderer { config, version, stage, set_name: &set_name };
-    for direction in Direction::ALL {
-        let (name, rendered) = match owner {
-            Owner::Policy(id) => {
-                let render = |p: &Arc<CalcPolicy>| {
-                    let origin = Origin {
-                        tier: p.tier.as_str(),
-                        kind: id.kind.as_str(),
-                        namespace: &id.namespace,
-                        name: &id.name,
-                        owner: flow::Owner::Policy(id),
-                        direction,
-                    };
-                    let rules = renderer.rules(direction.choose(&p.ingress, &p.egress), &origin);
-                    Chain::regular(format!("{} {id} tier {}", direction.word(), p.tier), rules)
-                };
-                (name::policy(direction, id), policies.get(id).map(render))
-            }
-            Owner::Profile(id) => {
-                let render = |p: &Arc<CalcProfile>| {
-                    let (tier, kind, namespace, name) = ("", "Profile", "", id.as_str());
-                    let owner = flow::Owner::Profile(name);
-                    let origin = Origin { tier, kind, namespace, name, owner, direction };
-                    let rules = renderer.rules(direction.choose(&p.ingress, &p.egress), &origin);
-                    Chain::regular(format!("{} Profile {id}", direction.word()), rules)
-                };
-                (name::profile(direction, id), profiles.get(id).map(render))
-            }
-        };
-        match rendered {
-            Some(chain) => table.put_chain(name, chain),
-            None => table.remove_chain(&name),
-        }
-    }
-}
-
-fn used_sets(rules: [&Vec<CalcRule>; 2]) -> Vec<SetId> {
+fn used_sets<const N: usize>(rules: [&Vec<CalcRule>; N]) -> Vec<SetId> {
     let of_side = |m: &CalcMatch| {
         let sets = m.sets.iter().chain(&m.not_sets).chain(&m.port_sets);
         sets.chain(&m.not_port_sets).chain(&m.service_sets).cloned().collect::<Vec<_>>()

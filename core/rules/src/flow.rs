@@ -36,6 +36,9 @@ pub(crate) fn of_rule(
     (owner, index): (Owner<'_>, u32),
     action: Action,
 ) -> Option<Statement> {
+    if !config.flow_logs {
+        return None;
+    }
     let (whose, name) = match owner {
         Owner::Policy(id) => ('P', policy(id)),
         Owner::Profile(name) => ('R', name.to_owned()),

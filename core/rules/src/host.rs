@@ -10,6 +10,7 @@ use model::{Action, IfaceName};
 use crate::endpoint::Walk;
 use crate::group::ActingTier;
 use crate::name::{self, Direction};
+use crate::needed::{Owner, Part};
 use crate::object::{Chain, Name, Rule, Verdict, Way};
 
 /// Which host endpoint each interface has: one that names it beats one that expects an address of
@@ -155,6 +156,20 @@ impl HostHook {
         }
     }
 
+    /// The policies and profiles that a host endpoint's chain leads to.
+    pub(crate) fn needs(self, host: &LocalHost) -> Vec<Part> {
+        let tiers = self.tiers(host).into_iter();
+        let policies = tiers.flat_map(|tier| tier.policies).map(Owner::Policy);
+        let profiles = host.endpoint.profiles.iter().filter(|_| self.knows_profiles());
+        let profiles = profiles.cloned().map(Owner::Profile);
+        policies.chain(profiles).map(|owner| (owner, self.direction())).collect()
+    }
+
+    /// Whether profiles are asked where no tier acts.
+    fn knows_profiles(self) -> bool {
+        matches!(self, Self::In | Self::Out)
+    }
+
     /// The rules of a host endpoint's chain.
     pub(crate) fn rules(self, host: &LocalHost, walk: &Walk<'_>) -> Chain {
         let mut rules: Vec<Rule> = Vec::new();
@@ -166,7 +181,7 @@ impl HostHook {
         rules.extend(failsafe.map(|chain| Rule::new().verdict(Verdict::Jump(chain.into()))));
         let ends = !matches!(self, Self::RawIn | Self::RawOut | Self::PreDnat);
         rules.extend(walk.tiers(&self.tiers(host), ends));
-        if matches!(self, Self::In | Self::Out) {
+        if self.knows_profiles() {
             rules.extend(walk.profiles(&host.endpoint.profiles));
         }
         Chain::regular(format!("host endpoint {}", host.endpoint.name), rules)

@@ -305,6 +305,10 @@ impl<'a> Packet<'a> {
                 return matches!(key, Key::Net(net) if net.contains(&address)).then_some(verdict);
             }
             [Load::Addr(side)] => Key::Addr(self.address(side)),
+            [Load::Tag(tag), Load::Addr(side)] => Key::TagAddr(tag, self.address(side)),
+            [Load::Tag(tag), Load::Addr(a), Load::Proto, Load::Port(b)] if self.has_ports() => {
+                Key::TagAddrPort(tag, self.address(a), self.flow.protocol, self.port(b))
+            }
             [Load::Iface(way)] => Key::Iface(self.iface(way)?.clone()),
             [Load::Iface(way), Load::Addr(side)] => {
                 Key::IfaceAddr(self.iface(way)?.clone(), self.address(side))

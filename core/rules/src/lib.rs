@@ -11,6 +11,8 @@
 //! * The tables are a function of the current state, not of its history (law 1). Only the capacity
 //!   (and with it the name suffix) of a big hash set remembers the largest size that it had.
 //! * Elements of an interval set never overlap: see [`cover::Cover`].
+//! * A family's table has of policies and sets what its endpoints ask for, and nothing else.
+//! * The number of sets grows with members, not with selectors: small sets of addresses share sets.
 //! * What several pods share is there once: policies, sets, and the chains of groups of pods with
 //!   the same policies. A pod of a kind that is known adds elements of maps, and no rule.
 //! * Every rule decides in few steps for packets of established flows: they meet the source check
@@ -34,8 +36,10 @@ mod host;
 pub mod judge;
 mod members;
 mod name;
+mod needed;
 pub mod object;
 mod rule;
+mod sets;
 pub mod table;
 mod workload;
 

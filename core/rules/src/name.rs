@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use model::output::SetId;
+use model::output::{SetId, SetKind};
 use model::{IfaceName, PolicyId, PolicyKind, ProfileName};
 use sha2::{Digest, Sha256};
 
@@ -100,4 +100,13 @@ pub(crate) fn host(prefix: &str, name: &Arc<str>) -> Name {
 pub(crate) fn set(id: &SetId, form: &str) -> Name {
     let text: String = id.replace(':', "-");
     readable("", &format!("{}.{form}", text.get(..36).unwrap_or(&text)))
+}
+
+/// A set that many calculated sets share.
+pub(crate) fn shared(kind: SetKind, shard: u8) -> Name {
+    let what = match kind {
+        SetKind::Net => "members",
+        SetKind::IpPort => "port-members",
+    };
+    format!("{what}-{shard:02x}").into()
 }

@@ -24,6 +24,8 @@ pub enum Field {
     Port,
     /// An interface name.
     Iface,
+    /// Which of the sets that share one set is meant.
+    Tag,
 }
 
 /// What a set is, without its elements.
@@ -67,6 +69,10 @@ pub enum Key {
     Ports(u16, u16),
     /// A protocol.
     Proto(Protocol),
+    /// One address, of the set with that tag.
+    TagAddr(u32, IpAddr),
+    /// Address, protocol, port, of the set with that tag.
+    TagAddrPort(u32, IpAddr, Protocol, u16),
 }
 
 /// What a rule or map element decides.
@@ -113,6 +119,8 @@ pub enum Load {
     Proto,
     /// Interface name.
     Iface(Way),
+    /// Nothing of the packet: this number, the same for every packet.
+    Tag(u32),
 }
 
 impl Load {
@@ -123,6 +131,7 @@ impl Load {
             Self::Port(_) => Field::Port,
             Self::Proto => Field::Proto,
             Self::Iface(_) => Field::Iface,
+            Self::Tag(_) => Field::Tag,
         }
     }
 }

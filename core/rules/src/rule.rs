@@ -8,8 +8,9 @@ use model::policy::{Action, IpVersion, Protocol, Stage};
 
 use crate::config::{DenyAction, Marks, RulesConfig};
 use crate::flow;
+use crate::members::Place;
 use crate::name::Direction;
-use crate::object::{Key, Load, Match, Name, Rule, SetRef, Side, Statement, Verdict};
+use crate::object::{Key, Load, Match, Rule, SetRef, Side, Statement, Verdict};
 
 /// What the rules stand in: for log lines and comments.
 pub(crate) struct Origin<'a> {
@@ -27,8 +28,8 @@ pub(crate) struct Renderer<'a> {
     pub(crate) version: IpVersion,
     /// Where the policy acts.
     pub(crate) stage: Stage,
-    /// Name of a calculated set in this family's table.
-    pub(crate) set_name: &'a dyn Fn(&SetId) -> Option<Name>,
+    /// Where a calculated set's members are in this family's table.
+    pub(crate) place: &'a dyn Fn(&SetId) -> Option<&'a Place>,
 }
 
 /// This rule can match no packet of this family.
@@ -40,7 +41,7 @@ impl Renderer<'_> {
         let known = |m: &CalcMatch| {
             let sets = m.sets.iter().chain(&m.not_sets).chain(&m.port_sets);
             let mut sets = sets.chain(&m.not_port_sets).chain(&m.service_sets);
-            sets.all(|id| (self.set_name)(id).is_some())
+            sets.all(|id| (self.place)(id).is_some())
         };
         if !rules.iter().all(|r| known(&r.source) && known(&r.destination)) {
             let comment = "a set of this policy is missing";
@@ -169,8 +170,9 @@ impl Renderer<'_> {
     }
 
     fn in_set(&self, what: Vec<Load>, id: &SetId, not: bool) -> Option<Match> {
-        let name = (self.set_name)(id)?;
-        Some(Match::InSet { what, set: SetRef::Named(name), not })
+        let place = (self.place)(id)?;
+        let set = SetRef::Named(place.set.clone());
+        Some(Match::InSet { what: place.loads(what), set, not })
     }
 
     /// Port numbers, or any of the sets of named ports: each is a way of its own; with `apart` no packet

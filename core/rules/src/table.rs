@@ -38,6 +38,8 @@ pub struct Table {
     sets: BTreeMap<Name, Set>,
     chains: BTreeMap<Name, Arc<Chain>>,
     changes: Changes,
+    /// Sets that were removed since changes were last taken, as they were then.
+    gone: BTreeMap<Name, Set>,
 }
 
 impl Table {
@@ -53,6 +55,7 @@ impl Table {
 
     /// What changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
+        self.gone.clear();
         std::mem::take(&mut self.changes)
     }
 
@@ -82,15 +85,34 @@ impl Table {
         if self.sets.get(&name).is_some_and(|old| old.spec == spec) {
             return;
         }
-        self.changes.sets.insert(name.clone(), SetChange::Whole);
+        // One that was the same when changes were last taken only lost its elements.
+        let change = match self.gone.remove(&name) {
+            Some(old) if old.spec == spec => {
+                SetChange::Elements(old.elements.into_iter().map(|(k, v)| (k, Some(v))).collect())
+            }
+            _ => SetChange::Whole,
+        };
+        self.changes.sets.insert(name.clone(), change);
         self.sets.insert(name, Set { spec, elements: BTreeMap::new() });
     }
 
     /// Wants no such set.
     pub fn remove_set(&mut self, name: &Name) {
-        if self.sets.remove(name).is_some() {
-            self.changes.sets.insert(name.clone(), SetChange::Whole);
+        let Some(mut set) = self.sets.remove(name) else { return };
+        match self.changes.sets.insert(name.clone(), SetChange::Whole) {
+            // It was not there when changes were last taken, or was another one.
+            Some(SetChange::Whole) => return,
+            Some(SetChange::Elements(keys)) => {
+                for (key, before) in keys {
+                    match before {
+                        Some(verdict) => drop(set.elements.insert(key, verdict)),
+                        None => drop(set.elements.remove(&key)),
+                    }
+                }
+            }
+            None => {}
         }
+        self.gone.insert(name.clone(), set);
     }
 
     /// Wants `key` in the set `name`, which exists.
@@ -99,6 +121,23 @@ impl Table {
         let before = set.elements.insert(key.clone(), verdict.clone());
         if before.as_ref() != Some(&verdict) {
             self.note(name, key, before);
+        }
+    }
+
+    /// Wants these keys in the set `name`, which exists and is no map.
+    pub fn put_elements(&mut self, name: &Name, keys: impl Iterator<Item = Key>) {
+        let Some(set) = self.sets.get_mut(name) else { return };
+        if self.changes.sets.get(name) == Some(&SetChange::Whole) {
+            // It is told whole: nobody asks what changed in it.
+            if set.elements.is_empty() {
+                set.elements = keys.map(|key| (key, None)).collect();
+            } else {
+                set.elements.extend(keys.map(|key| (key, None)));
+            }
+            return;
+        }
+        for key in keys {
+            self.put_element(name, key, None);
         }
     }
 

@@ -3,11 +3,39 @@
 
 use std::sync::Arc;
 
-use model::output::{CalcMatch, CalcPolicy, CalcRule, Output, SetKind};
+use model::output::{
+    CalcMatch, CalcPolicy, CalcRule, EndpointTier, LocalWorkload, Output, SetKind,
+};
 use model::policy::Stage;
-use model::{Action, IpVersion, PolicyId, PolicyKind, Protocol};
+use model::{Action, IpVersion, PolicyId, PolicyKind, Protocol, WorkloadEndpoint, WorkloadId};
 use rules::object::{Load, Match};
 use rules::{Rules, RulesConfig};
+
+fn id() -> PolicyId {
+    let kind = PolicyKind::NetworkPolicy;
+    PolicyId { name: "p".into(), namespace: "ns".into(), kind }
+}
+
+/// One that has the policy.
+fn pod() -> Output {
+    let endpoint = WorkloadEndpoint {
+        id: WorkloadId { namespace: "ns".into(), name: "pod".into() },
+        node: "here".into(),
+        iface: "cali1".parse().unwrap(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        labels: Arc::default(),
+        profiles: vec![],
+        ports: vec![],
+        allowed_sources: vec![],
+    };
+    let tier = EndpointTier {
+        name: "default".into(),
+        default_action: Action::Deny,
+        ingress: vec![id()],
+        egress: vec![],
+    };
+    Output::Workload(Arc::new(LocalWorkload { endpoint: Arc::new(endpoint), tiers: vec![tier] }))
+}
 
 /// Per rule of the chain: whether it is about protocols with ports only, or about the others only,
 /// and whether it asks for ports.
@@ -24,19 +52,19 @@ fn rendered(protocol: Option<Protocol>, to: CalcMatch) -> Vec<(Option<bool>, boo
         http: None,
         origin: 0,
     };
-    let kind = PolicyKind::NetworkPolicy;
     let mut rules = Rules::new(RulesConfig::default());
     let set = Output::Set("svc:x".into(), SetKind::IpPort, vec![]);
     rules.apply(&[
         set,
         Output::Policy(Arc::new(CalcPolicy {
-            id: PolicyId { name: "p".into(), namespace: "ns".into(), kind },
+            id: id(),
             tier: "default".into(),
             stage: Stage::Normal,
             staged: false,
             ingress: vec![rule],
             egress: vec![],
         })),
+        pod(),
     ]);
     let chain = &rules.tables().of(IpVersion::V4).chains()["pi-np.ns.p"];
     let shape = |when: &Vec<Match>| {

@@ -10,6 +10,7 @@
 //! messages stands beside: the floor, below which no program comes that sends the same.
 #![allow(clippy::print_stdout, reason = "prints its measurements")]
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::File;
 use std::io::BufReader;
@@ -256,6 +257,23 @@ impl Node {
         }
     }
 
+    fn unchanged(self) -> Outcome<Self> {
+        if self.wrote { Err("the restart changed something".into()) } else { Ok(self) }
+    }
+
+    fn seal(&mut self) -> Outcome<()> {
+        self.driver.seal()?.then_some(()).ok_or_else(|| "not sealed".into())
+    }
+
+    /// How many sets both families' tables have.
+    fn sets(&self) -> usize {
+        self.rules.families().iter().map(|v| self.rules.tables().of(*v).sets().len()).sum()
+    }
+
+    fn chains(&self) -> usize {
+        self.rules.families().iter().map(|v| self.rules.tables().of(*v).chains().len()).sum()
+    }
+
     fn change(&mut self, output: Output) -> Outcome<()> {
         let changed = self.apply(&[output])?;
         changed.then_some(()).ok_or_else(|| "the change changed nothing".into())
@@ -289,19 +307,31 @@ fn run(cluster: &Cluster) -> Outcome<()> {
         Ok(node.ok_or("no node")?)
     };
     drop(start("cold load")?);
-    let mut node = start("restart over it, nothing to do")?;
-    if node.wrote {
-        return Err("the restart changed something".into());
-    }
+    let node = start("restart over it, not sealed, nothing to do")?;
+    drop(node.unchanged()?);
+    let mut node = start("once more")?.unchanged()?;
+    println!("  {} sets, {} chains in the kernel", node.sets(), node.chains());
+    measure("sealing", 1, |_| node.seal())?;
+    drop(node);
+    let mut node = start("restart over it, sealed, nothing to do")?.unchanged()?;
     measure("nothing to do", 3, |_| {
         let changed = node.apply(&outputs)?;
         (!changed).then_some(()).ok_or_else(|| "equal outputs changed something".into())
     })?;
-    let by_size = |set: &&(SetId, Vec<Member>)| set.1.len();
-    let big = cluster.sets.iter().max_by_key(by_size).ok_or("no set")?;
-    let small =
-        cluster.sets.iter().filter(|s| s.1.len() > 1).min_by_key(by_size).ok_or("no set")?;
-    for (id, members) in [small, big] {
+    // Some sets of the files are asked for by no rule.
+    let asked: BTreeSet<&SetId> = cluster
+        .policies
+        .iter()
+        .flat_map(|p| &p.ingress)
+        .flat_map(|r| r.source.sets.iter().chain(&r.destination.sets))
+        .collect();
+    let asked: Vec<_> = cluster.sets.iter().filter(|s| asked.contains(&s.0)).collect();
+    let members: usize = asked.iter().map(|s| s.1.len()).sum();
+    println!("  {} sets are asked for, with {members} members", asked.len());
+    let by_size = |set: &&&(SetId, Vec<Member>)| set.1.len();
+    let big = asked.iter().max_by_key(by_size).ok_or("no set")?;
+    let small = asked.iter().filter(|s| s.1.len() > 1).min_by_key(by_size).ok_or("no set")?;
+    for (id, members) in [*small, *big] {
         let what = format!("one member of a set of {}", members.len());
         measure(&what, 200, |n| node.change(one_member(id, n % 2 == 0)))?;
     }

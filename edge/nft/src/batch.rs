@@ -6,7 +6,7 @@ use model::IpVersion;
 use rules::Table;
 use rules::object::Name;
 
-use crate::encode::{Encoder, RawElement, raw_elements};
+use crate::encode::{Element, Encoder, spelled};
 use crate::plan::{Plan, Refused, effective};
 
 /// What a message is about.
@@ -80,9 +80,7 @@ impl Batch {
         }
         for name in plan.put_sets.iter().filter(usable) {
             let elements = &table.sets()[name].elements;
-            let raw: Vec<_> =
-                elements.iter().flat_map(|(k, e)| raw_elements(k, e.as_ref())).collect();
-            self.elements(v, name, &raw, true);
+            self.elements(v, name, elements.iter().flat_map(|(k, e)| spelled(k, e.as_ref())), true);
         }
         for name in &plan.del_chains {
             let seq = self.seq(Object::Chain(v, name.clone()));
@@ -118,7 +116,8 @@ impl Batch {
                 self.encoder.flush_chain(v, name, seq);
             }
             let effective = effective(name, wanted, refused);
-            let closed = effective.rules.len() == 1 && effective == wanted.closed();
+            let closed =
+                !refused.is_empty() && effective.rules.len() == 1 && *effective == wanted.closed();
             let mut index = 0;
             for rule in &effective.rules {
                 while refused.omitted.contains_key(&(name.clone(), index)) && !closed {
@@ -131,10 +130,17 @@ impl Batch {
         }
     }
 
-    fn elements(&mut self, v: IpVersion, name: &Name, elements: &[RawElement], add: bool) {
-        if !elements.is_empty() {
+    fn elements<E: Element>(
+        &mut self,
+        v: IpVersion,
+        name: &Name,
+        elements: impl IntoIterator<Item = E>,
+        add: bool,
+    ) {
+        let mut elements = elements.into_iter().peekable();
+        if elements.peek().is_some() {
             let seq = self.seq(Object::Elements(v, name.clone()));
-            self.encoder.elements(v, name, elements, add, seq);
+            self.encoder.elements((v, name), elements, add, seq);
         }
     }
 }

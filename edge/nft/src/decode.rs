@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::encode::{DIGEST, Header, RawElement, TABLE, set_flag};
+use crate::encode::{DIGEST, Header, TABLE, set_flag};
 use crate::wire::{Attributes, Message, msg};
 
 /// A base chain's hook, priority and type, as read.
@@ -38,9 +38,13 @@ impl Observed {
                 }
             }
             Some(msg::NEW_RULE) => {
-                if let Some(chain) = all.text(2) {
-                    let rules = &mut self.chains.entry(chain.to_owned()).or_default().rules;
-                    rules.push(digest(all.get(7).unwrap_or_default()));
+                let Some(name) = all.text(2) else { return };
+                let digest = digest(all.get(7).unwrap_or_default());
+                if let Some(chain) = self.chains.get_mut(name) {
+                    chain.rules.push(digest);
+                } else {
+                    let chain = ReadChain { base: None, rules: vec![digest] };
+                    self.chains.insert(name.to_owned(), chain);
                 }
             }
             Some(msg::NEW_SET) => {
@@ -82,20 +86,21 @@ pub(crate) fn digest(mut data: &[u8]) -> Option<u64> {
     None
 }
 
+/// An element as read: its key, whether it ends an interval, and its verdict.
+pub(crate) type ReadElement<'a> = (&'a [u8], bool, Option<(i32, &'a str)>);
+
 /// The elements in one message of a dump of elements.
-pub(crate) fn elements(message: &Message<'_>) -> Vec<RawElement> {
+pub(crate) fn elements<'a>(message: &Message<'a>) -> impl Iterator<Item = ReadElement<'a>> {
     let list = message.attributes().nested(3);
-    list.filter_map(|(_, bytes)| element(&Attributes(bytes))).collect()
+    list.filter_map(|(_, bytes)| element(&Attributes(bytes)))
 }
 
-fn element(all: &Attributes<'_>) -> Option<RawElement> {
-    let key = all.nested(1).get(1)?.to_vec();
+fn element<'a>(all: &Attributes<'a>) -> Option<ReadElement<'a>> {
+    let key = all.nested(1).get(1)?;
     let end = all.be32(3).unwrap_or(0) & 1 != 0;
-    let data = all.nested(2);
-    let verdict = data.get(2).map(Attributes);
-    let verdict =
-        verdict.and_then(|v| Some((v.be32(1)? as i32, v.text(2).unwrap_or_default().to_owned())));
-    Some(RawElement { key, end, verdict })
+    let verdict = all.nested(2).get(2).map(Attributes);
+    let verdict = verdict.and_then(|v| Some((v.be32(1)? as i32, v.text(2).unwrap_or_default())));
+    Some((key, end, verdict))
 }
 
 /// Reads anything as if it came from the kernel: for the fuzz target.
@@ -106,7 +111,8 @@ pub fn read_anything(bytes: &[u8]) {
     for message in crate::wire::Messages(bytes) {
         observed.take(&message);
         drift.note(&message);
-        drop(elements(&message));
+        elements(&message).for_each(drop);
+        let _ = crate::seal::of_table(&message);
         crate::read::take(&mut table, TABLE, &message);
         crate::trace::read_anything(&message);
     }

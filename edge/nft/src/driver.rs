@@ -1,5 +1,7 @@
 //! The driver: makes the kernel's tables what is wanted, and keeps them so.
 
+mod readback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,13 +12,12 @@ use rules::object::{Name, OnRefusal};
 use rules::{Changes, Rules};
 
 use crate::batch::{Batch, Object};
-use crate::decode::{Observed, elements};
-use crate::encode::{Header, RawElement, TABLE, family, raw_elements};
+use crate::encode::{Header, RawElement};
 use crate::metrics::Metrics;
-use crate::monitor::{Author, Drift, Monitor};
-use crate::plan::{ElementChange, Known, Plan, Refused, effective, fingerprint, whole};
+use crate::monitor::{Author, Drift, Monitor, following};
+use crate::plan::{Known, Plan, Refused, effective, fingerprint};
+use crate::seal::{Content, Seal, Secret};
 use crate::socket::{Refusal, Socket};
-use crate::wire::{Buffer, Message, msg};
 
 /// Our table is read back and repaired at most this often, whatever others do to it.
 const READ_BACK_PAUSE: Duration = Duration::from_millis(25);
@@ -24,11 +25,12 @@ const READ_BACK_PAUSE: Duration = Duration::from_millis(25);
 const READ_BACK_SHARE: u32 = 20;
 /// Who changes our tables again and again is told of once in so long.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// Times that tables are read anew because they change meanwhile; then what was read must do, and
-/// the events that are there by then lead to another look.
-const READINGS: u32 = 3;
 /// What the kernel refused is offered again this often, if nobody says otherwise.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
+/// Transactions of more bytes than this are not heard of.
+const HEARD: usize = 1 << 16;
+/// Changes are sealed this long after the first of them.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
 /// Times that a transaction is built again without the objects refused so far.
 const ATTEMPTS: u32 = 16;
 
@@ -94,6 +96,10 @@ pub struct NftDriver {
     retry_at: Option<Instant>,
     retry_every: Duration,
     told: Option<Instant>,
+    /// The key of the sums in `known`.
+    secret: Secret,
+    /// When the first change came that is not sealed.
+    unsealed: Option<Instant>,
     metrics: Metrics,
 }
 
@@ -106,8 +112,8 @@ struct Part {
 impl NftDriver {
     /// In the network namespace of the calling thread. Reads nothing yet.
     pub fn open() -> Result<Self, NftError> {
-        let socket = Socket::open()?;
-        let monitor = Monitor::open(socket.port())?;
+        let mut socket = Socket::open()?;
+        let monitor = Monitor::open(&mut socket)?;
         Ok(Self {
             socket,
             monitor,
@@ -123,6 +129,8 @@ impl NftDriver {
             retry_at: None,
             retry_every: RETRY_EVERY,
             told: None,
+            secret: Secret::by_chance(),
+            unsealed: None,
             metrics: Metrics::default(),
         })
     }
@@ -195,12 +203,13 @@ impl NftDriver {
             self.refused.clear();
             self.retry_at = None;
         }
+        let seal = if read && sync.is_some() && !self.swept { self.seal_in_force()? } else { None };
         let mut parts = Vec::new();
         for version in rules.families().to_vec() {
             let changes = rules.tables_mut().of_mut(version).take_changes();
             self.forgive(version, &changes);
             if read {
-                parts.extend(self.read_part(version, rules, sync)?);
+                parts.extend(self.read_part(version, rules, (sync, seal.as_ref()))?);
             } else if !self.held.contains(&version) {
                 parts.push(self.changed_part(version, rules, &changes));
             }
@@ -282,130 +291,49 @@ impl NftDriver {
         Part { version, plan }
     }
 
-    /// Reads a family back and compares; nothing to do for a table that must not be touched yet.
-    fn read_part(
-        &mut self,
-        version: IpVersion,
-        rules: &Rules,
-        sync: Option<&InSync>,
-    ) -> Result<Option<Part>, NftError> {
-        let observed = self.observe(version)?;
-        let untouched = sync.is_none() && !self.swept && !self.known.contains_key(&version);
-        if untouched && observed.chains.contains_key("filter-forward") {
-            self.held.insert(version);
+    /// Seals changes that are a second old, so that a restart need not read what nobody touched.
+    /// Returns when to call again, if there is something to seal then.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn seal_in_time(&mut self) -> Result<Option<Duration>, NftError> {
+        let Some(since) = self.unsealed else { return Ok(None) };
+        let due = SEAL_AFTER.saturating_sub(since.elapsed());
+        if !due.is_zero() {
+            return Ok(Some(due));
+        }
+        if self.seal()? {
             return Ok(None);
         }
-        self.held.remove(&version);
-        let table = rules.tables().of(version);
-        let refused = self.refused.entry(version).or_default().clone();
-        let sweep = sync.is_some() || self.swept;
-        let mut plan = Plan::difference(table, (version, &observed), &refused, sweep);
-        if !plan.replace {
-            let trusted = self.known.contains_key(&version);
-            for (name, set) in table.sets() {
-                let exists = observed.sets.contains_key(&**name);
-                if !exists || (trusted && !self.drift.touches(version, name)) {
-                    continue;
-                }
-                let there = self.elements(version, name)?;
-                let raw = set.elements.iter();
-                let wanted = whole(raw.flat_map(|(k, e)| raw_elements(k, e.as_ref())));
-                let there = whole(there);
-                let add: Vec<_> = wanted.difference(&there).cloned().collect();
-                let mut del: Vec<_> = there.difference(&wanted).cloned().collect();
-                // A verdict that changed is a removal too; what only lacks one must be spared.
-                if !sweep {
-                    let keys: BTreeSet<_> = add.iter().map(|e| &e[0].key).collect();
-                    del.retain(|e| keys.contains(&e[0].key));
-                }
-                let [add, del] = [add, del].map(|all| all.concat());
-                if !add.is_empty() || !del.is_empty() {
-                    plan.elements.insert(name.clone(), ElementChange { add, del });
-                }
-            }
-        }
-        let known = Known {
-            table: observed.table,
-            chains: observed.chains.keys().map(|n| (n.clone(), 0)).collect(),
-            sets: observed.sets.clone(),
+        // Somebody was faster, or there is something to repair or to offer again first.
+        self.unsealed = Some(Instant::now());
+        Ok(Some(SEAL_AFTER))
+    }
+
+    /// Seals what the tables hold, if that is known for certain.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn seal(&mut self) -> Result<bool, NftError> {
+        self.drain_events()?;
+        let settled = self.swept && self.held.is_empty() && self.drift.is_empty();
+        let whole = self.refused.values().all(Refused::is_empty);
+        // Every change up to that transaction is known: the kernel takes this only if there was none
+        // since.
+        let Some(last) = self.monitor.generation().filter(|_| settled && whole) else {
+            return Ok(false);
         };
-        self.known.insert(version, known);
-        let known = self.known.get_mut(&version).expect("inserted above");
-        for (name, chain) in table.chains() {
-            let unchanged = !plan.put_chains.contains(name) && !plan.replace;
-            if let (true, Some(print)) = (unchanged, known.chains.get_mut(&**name)) {
-                *print = fingerprint(&effective(name, chain, &refused));
-            }
+        let none = Known::default();
+        let content = |v| Content::of(self.known.get(&v).unwrap_or(&none), self.secret);
+        let generation = following(last);
+        let contents = IpVersion::ALL.map(content);
+        let seal = Seal { generation, secret: self.secret, contents };
+        let transaction = seal.transaction(last, || self.socket.next_seq());
+        let done = self.socket.transact(&transaction.bytes)?.is_empty();
+        if done {
+            self.unsealed = None;
         }
-        Ok(Some(Part { version, plan }))
-    }
-
-    fn observe(&mut self, version: IpVersion) -> Result<Observed, NftError> {
-        let mut reading = 0;
-        loop {
-            reading += 1;
-            let (mut observed, mut whole) = (Observed::default(), true);
-            for number in [msg::GET_TABLE, msg::GET_CHAIN, msg::GET_RULE, msg::GET_SET] {
-                let fill = |out: &mut Buffer| {
-                    if number != msg::GET_TABLE {
-                        out.text(1, TABLE);
-                    }
-                };
-                let mut take = |message: Message<'_>| observed.take(&message);
-                whole &= self.dump((number, version), fill, &mut take)?;
-            }
-            if whole || reading == READINGS {
-                return Ok(observed);
-            }
-        }
-    }
-
-    fn elements(
-        &mut self,
-        version: IpVersion,
-        set: &Name,
-    ) -> Result<BTreeSet<RawElement>, NftError> {
-        let mut reading = 0;
-        loop {
-            reading += 1;
-            let mut found = BTreeSet::new();
-            let fill = |out: &mut Buffer| {
-                out.text(1, TABLE);
-                out.text(2, set);
-            };
-            let mut take = |message: Message<'_>| found.extend(elements(&message));
-            let whole = self.dump((msg::GET_ELEMENT, version), fill, &mut take)?;
-            if whole || reading == READINGS {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// One dump; false if our table changed meanwhile. That others changed theirs is no matter, or a
-    /// program that commits all the time would keep us reading for ever: the kernel goes through the
-    /// objects of one table by their place among them, whatever comes and goes in other tables.
-    fn dump(
-        &mut self,
-        (number, version): (u8, IpVersion),
-        fill: impl Fn(&mut Buffer),
-        take: &mut impl FnMut(Message<'_>),
-    ) -> Result<bool, NftError> {
-        let mut reading = 0;
-        loop {
-            reading += 1;
-            if self.socket.dump(number, family(version), &fill, &mut *take)? {
-                return Ok(true);
-            }
-            self.monitor.drain(&mut self.later)?;
-            if !self.later.is_empty() {
-                return Ok(false);
-            }
-            // Only chains are counted over all tables of a family: what was missed for that is met
-            // in another reading.
-            if number != msg::GET_CHAIN || reading == READINGS {
-                return Ok(true);
-            }
-        }
+        Ok(done)
     }
 
     /// Sends the transaction; what is refused is closed or left out, and the rest sent again.
@@ -422,9 +350,19 @@ impl NftDriver {
                 batch.add(part.version, &part.plan, table, &known.chains, refused);
             }
             let (bytes, last) = batch.finish();
-            let refusals = self.socket.transact(bytes)?;
+            let refusals = if bytes.len() <= HEARD {
+                self.socket.transact(bytes)?
+            } else {
+                let transact = |socket: &mut Socket| {
+                    let refusals = socket.transact(bytes)?;
+                    let done = refusals.is_empty();
+                    Ok((refusals, done))
+                };
+                self.monitor.without(&mut self.drift, &mut self.socket, transact)?
+            };
             while self.socket.next_seq() != last {}
             if refusals.is_empty() {
+                self.unsealed.get_or_insert_with(Instant::now);
                 for part in parts.iter() {
                     self.learn(rules, part);
                 }
@@ -510,11 +448,24 @@ impl NftDriver {
             known.chains.insert(name.to_string(), print);
         }
         for name in part.plan.put_sets.iter().filter(|n| !refused.sets.contains_key(*n)) {
-            let header = Header::of(&table.sets()[name].spec, part.version);
-            known.sets.insert(name.to_string(), header);
+            let set = &table.sets()[name];
+            let header = Header::of(&set.spec, part.version);
+            known.sets.insert(name.to_string(), (header, self.secret.elements(set)));
         }
-        known.chains.retain(|name, _| !part.plan.del_chains.contains(name.as_str()));
-        known.sets.retain(|name, _| !part.plan.del_sets.contains(name.as_str()));
+        for (name, change) in &part.plan.elements {
+            let Some((_, sum)) = known.sets.get_mut(&**name) else { continue };
+            let of = |all: &[RawElement]| {
+                let one = |e: &RawElement| self.secret.element(&e.key, e.end, e.verdict());
+                all.iter().map(one).fold(0, u64::wrapping_add)
+            };
+            *sum = sum.wrapping_sub(of(&change.del)).wrapping_add(of(&change.add));
+        }
+        for name in &part.plan.del_chains {
+            known.chains.remove(&**name);
+        }
+        for name in &part.plan.del_sets {
+            known.sets.remove(&**name);
+        }
     }
 
     fn report(&self, rules: &Rules) -> Vec<RefusedObject> {

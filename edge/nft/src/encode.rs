@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::IpVersion;
+use model::{IpVersion, Protocol};
 use rules::object::{Base, Field, Hook, Load, Side, Way};
 use rules::{Chain, Key, Match, Rule, Set, SetSpec, Statement, Verdict};
 
@@ -18,6 +18,11 @@ const LONGEST_COMMENT: usize = 120;
 pub(crate) const DIGEST: u8 = 0xca;
 /// Bytes of elements in one message; an attribute ends at 64 kB.
 const ELEMENT_BYTES: usize = 48_000;
+
+/// Bytes of an interface's name.
+const IFACE: usize = 16;
+/// Bytes of the longest key of ours: an interface and an IPv6 address.
+const LONGEST_KEY: usize = 32;
 
 /// Flags of a set.
 pub(crate) mod set_flag {
@@ -52,6 +57,7 @@ impl Header {
             (Field::Proto, _) => 12,
             (Field::Port, _) => 13,
             (Field::Iface, _) => 41,
+            (Field::Tag, _) => 19, // a mark
         };
         let key_type = spec.key.iter().fold(0, |all, f| all << 6 | number(f));
         let widths = spec.key.iter().map(|f| width(*f, version));
@@ -66,7 +72,7 @@ impl Header {
 
 fn width(field: Field, version: IpVersion) -> usize {
     match (field, version) {
-        (Field::Addr, IpVersion::V4) => 4,
+        (Field::Addr, IpVersion::V4) | (Field::Tag, _) => 4,
         (Field::Addr, IpVersion::V6) | (Field::Iface, _) => 16,
         (Field::Proto, _) => 1,
         (Field::Port, _) => 2,
@@ -83,40 +89,124 @@ pub(crate) struct RawElement {
     pub(crate) verdict: Option<(i32, String)>,
 }
 
-/// An element's spelling: one, or two in interval sets.
-pub(crate) fn raw_elements(key: &Key, verdict: Option<&Verdict>) -> Vec<RawElement> {
-    let one =
-        |key: Vec<u8>| vec![RawElement { key, end: false, verdict: verdict.map(raw_verdict) }];
-    let range = |first: Vec<u8>, last: Vec<u8>| {
-        let mut both = one(first);
-        both.extend(after(last).map(|key| RawElement { key, end: true, verdict: None }));
-        both
-    };
-    let address = |a: &IpAddr| address_bytes(*a);
-    match key {
-        Key::Addr(a) => one(address(a)),
-        Key::Net(n) => range(address(&n.network()), address(&n.broadcast())),
-        Key::AddrPort(a, proto, port) => {
-            one([address(a), vec![proto.0, 0, 0, 0], port.to_be_bytes().to_vec(), vec![0, 0]]
-                .concat())
+/// The bytes of a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyBytes {
+    bytes: [u8; LONGEST_KEY],
+    length: usize,
+}
+
+impl KeyBytes {
+    fn with(mut self, part: &[u8]) -> Self {
+        let end = self.length + part.len();
+        self.bytes[self.length..end].copy_from_slice(part);
+        self.length = end;
+        self
+    }
+
+    fn address(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(a) => self.with(&a.octets()),
+            IpAddr::V6(a) => self.with(&a.octets()),
         }
-        Key::Iface(name) => one(iface_bytes(name.as_str())),
-        Key::IfaceAddr(name, a) => one([iface_bytes(name.as_str()), address(a)].concat()),
-        Key::Ports(min, max) => range(min.to_be_bytes().to_vec(), max.to_be_bytes().to_vec()),
-        Key::Proto(p) => one(vec![p.0]),
+    }
+
+    fn iface(self, name: &str) -> Self {
+        let end = self.length + IFACE;
+        let mut all = self.with(name.as_bytes());
+        all.length = end;
+        all
+    }
+
+    /// Protocol and port, each padded as parts of a joined key are.
+    fn port(self, protocol: Protocol, port: u16) -> Self {
+        let [high, low] = port.to_be_bytes();
+        self.with(&[protocol.0, 0, 0, 0, high, low, 0, 0])
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// The number after this big-endian one; none after the last.
+    fn after(mut self) -> Option<Self> {
+        for b in self.bytes[..self.length].iter_mut().rev() {
+            let (next, overflow) = b.overflowing_add(1);
+            *b = next;
+            if !overflow {
+                return Some(self);
+            }
+        }
+        None
     }
 }
 
-/// The number after a big-endian one; none after the last.
-fn after(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
-    for b in bytes.iter_mut().rev() {
-        let (next, overflow) = b.overflowing_add(1);
-        *b = next;
-        if !overflow {
-            return Some(bytes);
-        }
+/// An element as it is spelled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spelled<'a> {
+    pub(crate) key: KeyBytes,
+    /// It ends an interval.
+    pub(crate) end: bool,
+    pub(crate) verdict: Option<(i32, &'a str)>,
+}
+
+impl RawElement {
+    pub(crate) fn verdict(&self) -> Option<(i32, &str)> {
+        self.verdict.as_ref().map(|(code, chain)| (*code, chain.as_str()))
     }
-    None
+}
+
+/// An element's spelling: one, or two in interval sets.
+pub(crate) fn spelled<'a>(
+    key: &Key,
+    verdict: Option<&'a Verdict>,
+) -> impl Iterator<Item = Spelled<'a>> + use<'a> {
+    let none = KeyBytes::default();
+    let (first, last) = match key {
+        Key::Addr(a) => (none.address(*a), None),
+        Key::Net(n) => (none.address(n.network()), Some(none.address(n.broadcast()))),
+        Key::AddrPort(a, proto, port) => (none.address(*a).port(*proto, *port), None),
+        Key::TagAddr(tag, a) => (none.with(&tag.to_ne_bytes()).address(*a), None),
+        Key::TagAddrPort(tag, a, proto, port) => {
+            (none.with(&tag.to_ne_bytes()).address(*a).port(*proto, *port), None)
+        }
+        Key::Iface(name) => (none.iface(name.as_str()), None),
+        Key::IfaceAddr(name, a) => (none.iface(name.as_str()).address(*a), None),
+        Key::Ports(min, max) => {
+            (none.with(&min.to_be_bytes()), Some(none.with(&max.to_be_bytes())))
+        }
+        Key::Proto(p) => (none.with(&[p.0]), None),
+    };
+    let begin = Spelled { key: first, end: false, verdict: verdict.map(raw_verdict) };
+    let end = last.and_then(KeyBytes::after).map(|key| Spelled { key, end: true, verdict: None });
+    std::iter::once(begin).chain(end)
+}
+
+/// As [`spelled`], to be kept.
+pub(crate) fn raw_elements(key: &Key, verdict: Option<&Verdict>) -> Vec<RawElement> {
+    let kept = |s: Spelled<'_>| RawElement {
+        key: s.key.as_slice().to_vec(),
+        end: s.end,
+        verdict: s.verdict.map(|(code, chain)| (code, chain.to_owned())),
+    };
+    spelled(key, verdict).map(kept).collect()
+}
+
+/// What can be sent as an element.
+pub(crate) trait Element {
+    fn put(&self, out: &mut Buffer);
+}
+
+impl Element for &RawElement {
+    fn put(&self, out: &mut Buffer) {
+        put_element(out, &self.key, self.end, self.verdict());
+    }
+}
+
+impl Element for Spelled<'_> {
+    fn put(&self, out: &mut Buffer) {
+        put_element(out, self.key.as_slice(), self.end, self.verdict);
+    }
 }
 
 pub(crate) fn address_bytes(address: IpAddr) -> Vec<u8> {
@@ -128,23 +218,23 @@ pub(crate) fn address_bytes(address: IpAddr) -> Vec<u8> {
 
 pub(crate) fn iface_bytes(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
-    bytes.resize(16, 0);
+    bytes.resize(IFACE, 0);
     bytes
 }
 
-fn raw_verdict(verdict: &Verdict) -> (i32, String) {
+fn raw_verdict(verdict: &Verdict) -> (i32, &str) {
     match verdict {
-        Verdict::Drop => (0, String::new()),
-        Verdict::Accept => (1, String::new()),
-        Verdict::Jump(chain) => (-3, chain.to_string()),
-        Verdict::Goto(chain) => (-4, chain.to_string()),
-        Verdict::Return => (-5, String::new()),
+        Verdict::Drop => (0, ""),
+        Verdict::Accept => (1, ""),
+        Verdict::Jump(chain) => (-3, chain),
+        Verdict::Goto(chain) => (-4, chain),
+        Verdict::Return => (-5, ""),
     }
 }
 
-pub(crate) fn put_verdict(out: &mut Buffer, (code, chain): &(i32, String)) {
+pub(crate) fn put_verdict(out: &mut Buffer, (code, chain): (i32, &str)) {
     let verdict = out.nest(2);
-    out.be32(1, *code as u32);
+    out.be32(1, code as u32);
     if !chain.is_empty() {
         out.text(2, chain);
     }
@@ -247,8 +337,8 @@ impl Encoder {
         let mut header = Header::of(&spec, version);
         header.flags |= set_flag::ANONYMOUS | set_flag::CONSTANT;
         self.set_header(version, "__set%d", &header, &spec, seq);
-        let elements: Vec<_> = keys.iter().flat_map(|k| raw_elements(k, None)).collect();
-        self.elements(version, "__set%d", &elements, true, seq);
+        let elements = keys.iter().flat_map(|k| spelled(k, None));
+        self.elements((version, "__set%d"), elements, true, seq);
     }
 
     pub(crate) fn set(&mut self, version: IpVersion, name: &str, set: &Set, seq: u32) {
@@ -291,17 +381,16 @@ impl Encoder {
     }
 
     /// Adds or removes elements, in as many messages as it takes, all of one number.
-    pub(crate) fn elements(
+    pub(crate) fn elements<E: Element>(
         &mut self,
-        version: IpVersion,
-        set: &str,
-        elements: &[RawElement],
+        (version, set): (IpVersion, &str),
+        elements: impl IntoIterator<Item = E>,
         add: bool,
         seq: u32,
     ) {
         let (number, flags) =
             if add { (msg::NEW_ELEMENT, flag::CREATE) } else { (msg::DEL_ELEMENT, 0) };
-        let mut rest = elements.iter().peekable();
+        let mut rest = elements.into_iter().peekable();
         while rest.peek().is_some() {
             let out = &mut self.out;
             out.begin(number, flags, family(version), seq);
@@ -314,7 +403,7 @@ impl Encoder {
             while out.nested(&list) < ELEMENT_BYTES
                 && let Some(element) = rest.next()
             {
-                put_element(out, element);
+                element.put(out);
             }
             out.close(list);
             out.end();
@@ -322,15 +411,15 @@ impl Encoder {
     }
 }
 
-fn put_element(out: &mut Buffer, element: &RawElement) {
+fn put_element(out: &mut Buffer, bytes: &[u8], end: bool, verdict: Option<(i32, &str)>) {
     let nest = out.nest(1);
-    if element.end {
+    if end {
         out.be32(3, 1);
     }
     let key = out.nest(1);
-    out.bytes(1, &element.key);
+    out.bytes(1, bytes);
     out.close(key);
-    if let Some(verdict) = &element.verdict {
+    if let Some(verdict) = verdict {
         let data = out.nest(2);
         put_verdict(out, verdict);
         out.close(data);
@@ -379,7 +468,7 @@ pub(crate) fn load_width(load: Load, version: IpVersion) -> u32 {
 }
 
 /// Only for statements that decide.
-pub(crate) fn verdict_of(statement: &Statement) -> Option<(i32, String)> {
+pub(crate) fn verdict_of(statement: &Statement) -> Option<(i32, &str)> {
     match statement {
         Statement::Verdict(v) => Some(raw_verdict(v)),
         _ => None,

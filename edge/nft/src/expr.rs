@@ -194,7 +194,7 @@ impl Expressions {
                 self.add("immediate", |out| {
                     out.be32(1, 0); // the register of verdicts
                     let data = out.nest(2);
-                    put_verdict(out, &verdict);
+                    put_verdict(out, verdict);
                     out.close(data);
                 });
             }
@@ -258,7 +258,11 @@ impl Expressions {
     }
 
     fn load(&mut self, load: Load, register: u32) {
-        if let Some((base, offset, length)) = payload(load, self.version) {
+        if let Load::Tag(tag) = load {
+            // A constant that `nft` can show as part of a key: of a mark no bit is kept.
+            self.meta(META_MARK, register);
+            self.bitwise_in(register, &[0; 4], &tag.to_ne_bytes());
+        } else if let Some((base, offset, length)) = payload(load, self.version) {
             self.payload_to(register, base, offset, length);
         } else if let Some(key) = meta(load) {
             self.meta(key, register);
@@ -309,11 +313,15 @@ impl Expressions {
         });
     }
 
-    /// `(register & mask) ^ xor`, in place.
     fn bitwise(&mut self, mask: &[u8], xor: &[u8]) {
+        self.bitwise_in(FIRST, mask, xor);
+    }
+
+    /// `(register & mask) ^ xor`, in place.
+    fn bitwise_in(&mut self, register: u32, mask: &[u8], xor: &[u8]) {
         self.add("bitwise", |out| {
-            out.be32(1, FIRST);
-            out.be32(2, FIRST);
+            out.be32(1, register);
+            out.be32(2, register);
             out.be32(3, mask.len() as u32);
             put_value(out, 4, mask);
             put_value(out, 5, xor);

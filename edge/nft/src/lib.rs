@@ -5,10 +5,11 @@
 //! transaction per apply, and a [`Report`] of what the kernel refused.
 //!
 //! Invariants:
-//! * Only tables called `calico` are touched, and no command is executed; while packets are traced,
-//!   there is one more, which goes when we do.
+//! * Only tables called `calico` are touched, and no command is executed. While packets are traced,
+//!   there is one more, which goes when we do; and an empty one, `calico-seal`, carries a note.
 //! * A restart adopts what is there: equal chains, sets and elements are not written, so that
-//!   nothing is ever flushed (laws 3 and 4).
+//!   nothing is ever flushed (laws 3 and 4). What is the same as when it was sealed is not read: see
+//!   `seal`.
 //! * One refused object does not stop the rest: its chain drops everything instead, and it is
 //!   offered again later (law 6).
 //! * What others do to our tables is noticed and repaired at once; a program that does it all the time
@@ -34,6 +35,7 @@ mod neighbours;
 mod plan;
 mod read;
 mod read_expression;
+mod seal;
 mod socket;
 mod trace;
 mod wire;

@@ -78,12 +78,19 @@ impl Drift {
             return true;
         }
         self.open = true;
-        match all.text(2).filter(|_| is_element(number)) {
-            Some(set) => drop(self.sets.insert((version, set.to_owned()))),
-            None => self.headers = true,
+        self.headers |= !is_element(number);
+        // A set that is made anew has other elements, too.
+        let about_set = is_element(number) || matches!(number, msg::NEW_SET | msg::DEL_SET);
+        if let Some(set) = all.text(2).filter(|_| about_set) {
+            self.sets.insert((version, set.to_owned()));
         }
         false
     }
+}
+
+/// The number of the transaction after this one.
+pub(crate) fn following(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
 }
 
 /// Hears of every transaction in the namespace.
@@ -92,25 +99,67 @@ pub(crate) struct Monitor {
     socket: Socket,
     own: u32,
     others: bool,
+    /// Number of the last transaction that it has heard everything about.
+    generation: Option<u32>,
 }
 
 impl Monitor {
-    /// `own` is the port of the socket whose changes are ours.
-    pub(crate) fn open(own: u32) -> io::Result<Self> {
-        Ok(Self { socket: Socket::listen()?, own, others: true })
+    /// Changes by `ours` are ours.
+    pub(crate) fn open(ours: &mut Socket) -> io::Result<Self> {
+        let socket = Socket::listen()?;
+        // From here on every transaction is heard of.
+        let generation = ours.generation()?;
+        Ok(Self { socket, own: ours.port(), others: true, generation })
     }
 
     /// Notes what others did. Lost messages mean that anything may have happened.
     pub(crate) fn drain(&mut self, drift: &mut Drift) -> io::Result<()> {
-        let Self { socket, own, others } = self;
+        let Self { socket, own, others, generation } = self;
         let whole = socket.drain(|message| {
+            if message.number() == Some(msg::NEW_GENERATION) {
+                *generation = message.attributes().be32(1);
+            }
             if message.port != *own {
                 *others |= drift.note(&message);
             }
         })?;
+        if !whole {
+            *generation = None;
+        }
         drift.all |= !whole;
         *others |= !whole;
         Ok(())
+    }
+
+    /// Sends a large transaction without hearing of it: for each object and each element in it the
+    /// kernel would make a message, which costs several times what the transaction does. That nobody
+    /// else changed anything meanwhile is seen from the number of the last transaction.
+    pub(crate) fn without<T>(
+        &mut self,
+        drift: &mut Drift,
+        ours: &mut Socket,
+        transact: impl FnOnce(&mut Socket) -> io::Result<(T, bool)>,
+    ) -> io::Result<T> {
+        self.drain(drift)?;
+        self.socket.hear(false)?;
+        let sent = transact(ours);
+        self.socket.hear(true)?;
+        let now = ours.generation()?;
+        let (result, done) = sent?;
+        // What came between the first two steps.
+        self.drain(drift)?;
+        let wanted = self.generation.map(|last| if done { following(last) } else { last });
+        if wanted.is_none() || now != wanted {
+            drift.all = true;
+            self.others = true;
+        }
+        self.generation = now;
+        Ok(result)
+    }
+
+    /// Number of the last transaction that it has heard everything about, if that is known.
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.generation
     }
 
     /// Whether other tables changed since the last call.

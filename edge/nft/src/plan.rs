@@ -1,5 +1,6 @@
 //! From what is wanted and what is there to the operations of one transaction, for one family.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
@@ -10,12 +11,26 @@ use rules::{Chain, Changes, SetChange, Table};
 use crate::decode::Observed;
 use crate::encode::{Header, RawElement, hook, raw_elements};
 
-/// What this driver believes to be in the kernel, without elements.
+/// What this driver believes to be in the kernel.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) table: bool,
+    /// With the fingerprint of the rules.
     pub(crate) chains: BTreeMap<String, u64>,
-    pub(crate) sets: BTreeMap<String, Header>,
+    /// With the sum of the elements: see [`crate::seal`].
+    pub(crate) sets: BTreeMap<String, (Header, u64)>,
+}
+
+impl Known {
+    /// As read, without knowing any rules or elements.
+    pub(crate) fn of(observed: &Observed) -> Self {
+        let set = |(name, header): (&String, &Header)| (name.clone(), (header.clone(), 0));
+        Self {
+            table: observed.table,
+            chains: observed.chains.keys().map(|name| (name.clone(), 0)).collect(),
+            sets: observed.sets.iter().map(set).collect(),
+        }
+    }
 }
 
 /// What the kernel refused, so that it is left out or closed when the transaction is built again.
@@ -27,6 +42,12 @@ pub(crate) struct Refused {
     pub(crate) omitted: BTreeMap<(Name, usize), String>,
     /// Sets that are left out.
     pub(crate) sets: BTreeMap<Name, String>,
+}
+
+impl Refused {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.omitted.is_empty() && self.sets.is_empty()
+    }
 }
 
 /// Elements to add to and remove from one set.
@@ -170,10 +191,13 @@ impl Plan {
 }
 
 /// The chain as it is sent: closed, or without the optional rules that the kernel refuses.
-pub(crate) fn effective(name: &Name, chain: &Chain, refused: &Refused) -> Chain {
+pub(crate) fn effective<'a>(name: &Name, chain: &'a Chain, refused: &Refused) -> Cow<'a, Chain> {
+    if refused.is_empty() {
+        return Cow::Borrowed(chain);
+    }
     let broken = chain.sets().any(|s| refused.sets.contains_key(s));
     if refused.closed.contains_key(name) || (broken && chain.on_refusal == OnRefusal::Close) {
-        return chain.closed();
+        return Cow::Owned(chain.closed());
     }
     let mut chain = chain.clone();
     let mut index = 0;
@@ -181,7 +205,7 @@ pub(crate) fn effective(name: &Name, chain: &Chain, refused: &Refused) -> Chain 
         index += 1;
         !refused.omitted.contains_key(&(name.clone(), index - 1))
     });
-    chain
+    Cow::Owned(chain)
 }
 
 /// Equal for chains that need no writing.

@@ -50,8 +50,15 @@ impl Socket {
     /// Hears of every change in this namespace; never waits.
     pub(crate) fn listen() -> io::Result<Self> {
         let socket = Self::open()?;
-        socket.option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, GROUP)?;
+        socket.hear(true)?;
         Ok(socket)
+    }
+
+    /// Begins or ends to hear of changes.
+    pub(crate) fn hear(&self, wanted: bool) -> io::Result<()> {
+        let name =
+            if wanted { libc::NETLINK_ADD_MEMBERSHIP } else { libc::NETLINK_DROP_MEMBERSHIP };
+        self.option(libc::SOL_NETLINK, name, GROUP)
     }
 
     /// Hears what happens to packets that are traced; never waits.

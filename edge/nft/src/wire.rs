@@ -3,6 +3,8 @@
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 const SUBSYS_NFTABLES: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
 
 /// Request flags of netlink.
 pub(crate) mod flag {
@@ -57,8 +59,15 @@ impl Buffer {
 
     /// The frame of a transaction.
     pub(crate) fn frame(&mut self, begins: bool, seq: u32) {
-        let kind = if begins { 0x10 } else { 0x11 };
+        let kind = if begins { BATCH_BEGIN } else { BATCH_END };
         self.raw(kind, flag::REQUEST, 0, SUBSYS_NFTABLES, seq);
+        self.end();
+    }
+
+    /// Begins a transaction that is refused unless the last one of all had this number.
+    pub(crate) fn frame_after(&mut self, generation: u32, seq: u32) {
+        self.raw(BATCH_BEGIN, flag::REQUEST, 0, SUBSYS_NFTABLES, seq);
+        self.be32(1, generation);
         self.end();
     }
 
@@ -87,7 +96,10 @@ impl Buffer {
     }
 
     pub(crate) fn text(&mut self, kind: u16, value: &str) {
-        self.bytes(kind, &[value.as_bytes(), &[0]].concat());
+        self.bytes.extend((value.len() as u16 + 5).to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend(value.as_bytes());
+        self.bytes.resize((self.bytes.len() + 1).next_multiple_of(4), 0);
     }
 
     pub(crate) fn be32(&mut self, kind: u16, value: u32) {

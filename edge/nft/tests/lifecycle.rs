@@ -92,7 +92,8 @@ fn drift_is_noticed_and_repaired() {
             "insert rule ip calico filter-forward accept",
             "flush chain ip6 calico from-pod",
             "delete element ip calico from-pods { cali1 }",
-            "add element ip calico s-clients.h { 192.0.2.77 }",
+            "add element ip calico members-10 { 0x1 . 192.0.2.77 }",
+            "flush set ip calico members-10",
             "add element ip calico all-pools { 10.67.0.0/16, 10.68.0.0/16 }",
             "delete element ip calico all-pools { 10.65.0.0/16 }",
             "delete element ip calico all-pools { 10.65.0.0/16, 10.66.0.0/16 }",
@@ -120,13 +121,13 @@ fn a_refused_policy_is_closed_and_the_others_go_on() {
         // A key of addresses and ports, looked up with an address only: the kernel refuses that.
         let mut bad = allow();
         bad.source.sets = vec!["n:ports".into()];
-        let tiers = || vec![tier("default", &["bad", "good"], &[])];
+        let tiers = || vec![tier("default", &["bad", "good"], &["bad"])];
         let outputs = [
             Output::Set("n:ports".into(), SetKind::IpPort, vec![]),
             policy("bad", vec![bad, allow()], vec![allow()]),
             policy("good", vec![allow()], vec![]),
             profile("kns.default", vec![allow()]),
-            Output::Workload(Arc::new(pod("a", "cali1", &["10.65.0.2"], tiers()))),
+            Output::Workload(Arc::new(pod("a", "cali1", &["10.65.0.2", "fd00:65::2"], tiers()))),
         ];
         let mut rules = rules_for(&outputs);
         let mut driver = NftDriver::open().unwrap();
@@ -213,13 +214,30 @@ fn big_sets_are_loaded_in_pieces_and_grow() {
     in_netns(|| {
         let address = |n: u32| Member::Net(std::net::IpAddr::V4((0x0a00_0000 + n).into()).into());
         let set = |n| Output::Set("s:big".into(), SetKind::Net, (0..n).map(address).collect());
+        let mut rule = allow();
+        rule.source.sets = vec!["s:big".into()];
+        let tiers = vec![tier("default", &["user"], &[])];
+        let user = policy("user", vec![rule], vec![]);
+        let pod = Output::Workload(Arc::new(pod("a", "cali1", &["10.65.0.2"], tiers)));
+        let with = |n| [set(n), user.clone(), pod.clone()];
         let mut driver = NftDriver::open().unwrap();
-        let mut rules = rules_for(&[set(20_000)]);
-        apply(&mut driver, &mut rules);
-        assert!(is_converged(&[set(20_000)]));
-        rules.apply(&[set(70_000)]);
-        apply(&mut driver, &mut rules);
-        assert!(is_converged(&[set(70_000)]));
+        let mut rules = rules_for(&with(300));
+        // Small ones share a set; larger ones have their own.
+        for (n, named) in [(300, "members-"), (20_000, "s-big.h16"), (70_000, "s-big.h18")] {
+            rules.apply(&[set(n)]);
+            apply(&mut driver, &mut rules);
+            assert!(is_converged(&with(n)), "{n}");
+            assert!(!driver.drain_events().unwrap(), "{n}: own changes are not drift");
+            let sets = out("nft -t list sets");
+            assert!(sets.contains(&format!("set {named}")), "{n}: {sets}");
+        }
+        // Large transactions are not heard of; what comes behind them is.
+        sh("nft delete element ip calico s-big.h18 { 10.0.0.7 }");
+        assert!(driver.drain_events().unwrap());
+        while let Some(wait) = apply(&mut driver, &mut rules).again_in {
+            sleep(wait);
+        }
+        assert!(out("nft get element ip calico s-big.h18 { 10.0.0.7 }").contains("10.0.0.7"));
     });
 }
 
@@ -239,7 +257,8 @@ fn the_longest_names_and_lists_are_programmed() {
         many.destination.not_nets = many.source.nets.clone();
         many.destination.ports = (1..5_000).map(|n| (n * 8, n * 8 + 3)).collect();
         many.source.not_ports = many.destination.ports.clone();
-        let mut end = pod("a", "cali1", &["10.65.0.2"], vec![tier(&tier_name, &[&name], &[])]);
+        let addresses = ["10.65.0.2", "fd00:65::2"];
+        let mut end = pod("a", "cali1", &addresses, vec![tier(&tier_name, &[&name], &[])]);
         Arc::make_mut(&mut end.endpoint).profiles = vec![long(253, 'f').as_str().into()];
         let outputs = [
             policy(&name, vec![many, scenario::rule(model::Action::Log)], vec![]),
@@ -255,6 +274,84 @@ fn the_longest_names_and_lists_are_programmed() {
         let report = apply(&mut driver, &mut rules);
         assert!(report.refused.is_empty(), "{:?}", report.refused);
         assert!(is_converged(&outputs));
+    });
+}
+
+/// A second start finds everything as it was sealed; a third one that wants something else changes no
+/// more than that.
+#[test]
+fn what_is_sealed_is_not_read_again() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        let mut driver = NftDriver::open().unwrap();
+        assert!(!driver.seal().unwrap(), "nothing is known yet");
+        let mut rules = rules_for(&outputs);
+        apply(&mut driver, &mut rules);
+        assert!(driver.seal().unwrap());
+        assert!(is_converged(&outputs));
+        assert!(driver.seal().unwrap(), "a seal upon a seal");
+        assert!(is_converged(&outputs), "one that only read did not break the seal");
+        let tables = out("nft list tables");
+        assert_eq!(tables.lines().filter(|l| l.contains("calico-seal")).count(), 1, "{tables}");
+
+        // Only what is wanted otherwise than it was sealed is written.
+        let before = out("nft -a list table ip calico");
+        let mut other = Scenario::two_pods().outputs();
+        other.push(policy("web", vec![allow()], vec![]));
+        let mut fresh = NftDriver::open().unwrap();
+        assert!(apply(&mut fresh, &mut rules_for(&other)).changed);
+        let after = out("nft -a list table ip calico");
+        let changed = |line: &&str| line.contains("handle") && !after.contains(*line);
+        let gone: Vec<_> = before.lines().filter(changed).collect();
+        assert!(
+            gone.iter().all(|l| l.contains("rule 0") || l.contains("set members-10")),
+            "{gone:?}"
+        );
+        assert!(is_converged(&other), "the seal of before is broken");
+    });
+}
+
+#[test]
+fn a_seal_is_broken_by_every_change() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        for damage in [
+            "delete element ip calico from-pods { \"cali1\" }",
+            "flush set ip calico members-10",
+            "add element ip calico all-hosts { 192.0.2.1 }",
+            "flush chain ip6 calico from-pod",
+            "delete table ip6 calico",
+            "delete table ip calico-seal",
+            "flush ruleset",
+        ] {
+            let mut driver = NftDriver::open().unwrap();
+            apply(&mut driver, &mut rules_for(&outputs));
+            let wanted = listing();
+            assert!(driver.seal().unwrap(), "{damage}");
+            drop(driver);
+            sh(&format!("nft '{damage}'"));
+            apply(&mut NftDriver::open().unwrap(), &mut rules_for(&outputs));
+            assert!(listing() == wanted, "{damage}: {}", out("nft -s list ruleset"));
+        }
+    });
+}
+
+/// What others have done and nobody has repaired yet is never sealed.
+#[test]
+fn drift_is_not_sealed() {
+    in_netns(|| {
+        let outputs = Scenario::two_pods().outputs();
+        let mut rules = rules_for(&outputs);
+        let mut driver = NftDriver::open().unwrap();
+        apply(&mut driver, &mut rules);
+        sh("nft flush set ip calico members-10");
+        assert!(!driver.seal().unwrap());
+        sh("nft add table ip other");
+        assert!(!driver.seal().unwrap(), "still not");
+        while let Some(wait) = apply(&mut driver, &mut rules).again_in {
+            sleep(wait);
+        }
+        assert!(driver.seal().unwrap());
     });
 }
 
@@ -295,10 +392,18 @@ proptest! {
                 rule.source.sets = vec!["s:x".into()];
                 let mut outputs = vec![Output::Set("s:x".into(), SetKind::Net, members.clone())];
                 if used {
+                    let tiers = vec![tier("default", &["user"], &[])];
                     outputs.push(policy("user", vec![rule], vec![]));
+                    outputs.push(Output::Workload(Arc::new(pod(
+                        "a",
+                        "cali1",
+                        &["10.65.0.2", "fd00:65::2"],
+                        tiers,
+                    ))));
                 }
                 last.clone_from(&outputs);
                 if there && !used {
+                    outputs.push(Output::WorkloadGone(scenario::pod_id("a")));
                     outputs.push(Output::PolicyGone(policy_id("user")));
                 }
                 there = used;

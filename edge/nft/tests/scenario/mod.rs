@@ -91,6 +91,10 @@ pub(crate) fn tier(name: &str, ingress: &[&str], egress: &[&str]) -> EndpointTie
     }
 }
 
+pub(crate) fn pod_id(name: &str) -> WorkloadId {
+    WorkloadId { namespace: "default".into(), name: name.into() }
+}
+
 pub(crate) fn pod(
     name: &str,
     iface: &str,
@@ -98,7 +102,7 @@ pub(crate) fn pod(
     tiers: Vec<EndpointTier>,
 ) -> LocalWorkload {
     let endpoint = WorkloadEndpoint {
-        id: WorkloadId { namespace: "default".into(), name: name.into() },
+        id: pod_id(name),
         node: "n1".into(),
         iface: iface.parse().unwrap(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
@@ -229,6 +233,12 @@ impl Scenario {
             Output::Set("n:http".into(), SetKind::IpPort, tuples.clone()),
             Output::Set("svc:x".into(), SetKind::IpPort, tuples),
             policy("all-fields", rules, vec![]),
+            Output::Workload(Arc::new(pod(
+                "a",
+                "cali1",
+                &["10.65.0.2", "fd00:65::2"],
+                vec![tier("default", &["all-fields"], &[])],
+            ))),
         ])
     }
 
