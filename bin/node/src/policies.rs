@@ -163,7 +163,11 @@ impl Policies for Nft {
         }
         let report = self.driver.apply(&mut self.rules, in_sync).map_err(failed)?;
         let look_in = self.cut();
-        self.again.set(report.again_in.into_iter().chain(look_in).min());
+        let seal_in = self.driver.seal_in_time().unwrap_or_else(|error| {
+            tracing::warn!(%error, "not sealed: a restart will read everything");
+            None
+        });
+        self.again.set([report.again_in, look_in, seal_in].into_iter().flatten().min());
         let refused = report.refused.into_iter();
         let refused = refused.map(|r| Refused { object: r.object, error: r.error }).collect();
         Ok(Outcome { changed: report.changed, refused })
