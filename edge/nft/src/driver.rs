@@ -305,9 +305,21 @@ impl NftDriver {
         if self.seal()? {
             return Ok(None);
         }
-        // Somebody was faster, or there is something to repair or to offer again first.
+        if !self.is_settled() {
+            // What is offered again has its own time. What is to be repaired may be news.
+            let now = Instant::now();
+            let due = self.next_read.unwrap_or(now).saturating_duration_since(now);
+            return Ok((!self.drift.is_empty()).then_some(due));
+        }
+        // Somebody was faster.
         self.unsealed = Some(Instant::now());
         Ok(Some(SEAL_AFTER))
+    }
+
+    /// Whether all is in the kernel as it is wanted, as far as events told.
+    fn is_settled(&self) -> bool {
+        let whole = self.refused.values().all(Refused::is_empty);
+        whole && self.swept && self.held.is_empty() && self.drift.is_empty()
     }
 
     /// Seals what the tables hold, if that is known for certain.
@@ -316,11 +328,9 @@ impl NftDriver {
     /// Nothing was changed.
     pub fn seal(&mut self) -> Result<bool, NftError> {
         self.drain_events()?;
-        let settled = self.swept && self.held.is_empty() && self.drift.is_empty();
-        let whole = self.refused.values().all(Refused::is_empty);
         // Every change up to that transaction is known: the kernel takes this only if there was none
         // since.
-        let Some(last) = self.monitor.generation().filter(|_| settled && whole) else {
+        let Some(last) = self.monitor.generation().filter(|_| self.is_settled()) else {
             return Ok(false);
         };
         let none = Known::default();
