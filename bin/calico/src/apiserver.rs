@@ -11,7 +11,7 @@ use apiserver::storage::Storage;
 use apiserver::{Delegate, Delegation, Options, Server, Surface};
 use clap::{Args, Parser};
 use datastore::Datastore;
-use remote::{EtcdOptions, EtcdTls};
+use remote::settings::{self, Parameter};
 use telemetry::LogConfig;
 
 use crate::aggregation::{ServiceArgs, ServiceName, manifest};
@@ -56,23 +56,26 @@ struct StoreArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "etcd_endpoints")]
     kubeconfig: Option<PathBuf>,
     /// URLs of the members of the etcd, separated by commas.
-    #[arg(long, env = "ETCD_ENDPOINTS", value_name = "URLS", value_delimiter = ',')]
-    etcd_endpoints: Vec<String>,
+    #[arg(long, env = "ETCD_ENDPOINTS", value_name = "URLS")]
+    etcd_endpoints: Option<String>,
     /// Name of a user of the etcd.
-    #[arg(long, env = "ETCD_USERNAME", value_name = "NAME", requires = "etcd_password")]
+    #[arg(long, env = "ETCD_USERNAME", value_name = "NAME")]
     etcd_username: Option<String>,
     /// The user's password; give it by the variable, arguments can be seen by others.
     #[arg(long, env = "ETCD_PASSWORD", value_name = "WORD", hide_env_values = true)]
     etcd_password: Option<String>,
+    /// A file with the password. This file and those of certificates are read again when they change.
+    #[arg(long, env = "ETCD_PASSWORD_FILE", value_name = "FILE")]
+    etcd_password_file: Option<String>,
     /// Authorities (PEM) that the members' certificates are checked against [default: the system's].
     #[arg(long, env = "ETCD_CA_CERT_FILE", value_name = "FILE")]
-    etcd_ca_cert_file: Option<PathBuf>,
+    etcd_ca_cert_file: Option<String>,
     /// Client certificate (PEM).
     #[arg(long, env = "ETCD_CERT_FILE", value_name = "FILE", requires = "etcd_key_file")]
-    etcd_cert_file: Option<PathBuf>,
+    etcd_cert_file: Option<String>,
     /// Its key (PEM).
     #[arg(long, env = "ETCD_KEY_FILE", value_name = "FILE", requires = "etcd_cert_file")]
-    etcd_key_file: Option<PathBuf>,
+    etcd_key_file: Option<String>,
 }
 
 /// Runs the command line; the first argument is the name of the program.
@@ -114,24 +117,29 @@ fn serve(cli: Cli) -> Result<()> {
 impl StoreArgs {
     /// Where the objects are kept, and what is shown of it.
     async fn open(self) -> Result<(Arc<dyn Storage>, Surface)> {
-        let endpoints = self.etcd_endpoints.into_iter().filter(|url| !url.is_empty());
-        let endpoints: Vec<String> = endpoints.collect();
-        if endpoints.is_empty() {
+        let etcd = |parameter| self.etcd(parameter);
+        if etcd(Parameter::Endpoints).is_none() {
             let datastore = Datastore::connect(self.kubeconfig.as_deref()).await.context(
                 "want --etcd-endpoints, or a Kubernetes API server: --kubeconfig, KUBECONFIG",
             )?;
             return Ok((remote::open_kubernetes(datastore.client()), Surface::Beside));
         }
-        let etcd = EtcdOptions {
-            endpoints,
-            user: self.etcd_username.zip(self.etcd_password),
-            tls: EtcdTls {
-                authorities: self.etcd_ca_cert_file.map(Into::into),
-                certificate: self.etcd_cert_file.map(Into::into),
-                key: self.etcd_key_file.map(Into::into),
-            },
-        };
+        let etcd = settings::etcd(&etcd)?;
         let storage = remote::open_etcd(&etcd).await.context("cannot use etcd")?;
         Ok((storage, Surface::Calico))
+    }
+    /// What is said about etcd here.
+    fn etcd(&self, parameter: Parameter) -> Option<String> {
+        match parameter {
+            Parameter::Endpoints => self.etcd_endpoints.clone(),
+            Parameter::Username => self.etcd_username.clone(),
+            Parameter::Password => self.etcd_password.clone(),
+            Parameter::PasswordFile => self.etcd_password_file.clone(),
+            Parameter::CaCertFile => self.etcd_ca_cert_file.clone(),
+            Parameter::CertFile => self.etcd_cert_file.clone(),
+            Parameter::KeyFile => self.etcd_key_file.clone(),
+            Parameter::DatastoreType | Parameter::CaCert | Parameter::Cert | Parameter::Key => None,
+        }
+        .filter(|text| !text.is_empty())
     }
 }

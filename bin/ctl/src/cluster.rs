@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use api::{Kind, Source};
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use remote::settings::DatastoreType;
 use serde_json::Value;
 
 use crate::args::Access;
-use crate::settings::{self, ConfigFile, DatastoreType, KubernetesOptions};
+use crate::settings::{self, ConfigFile, KubernetesOptions};
 
 /// A connection.
 pub(crate) struct Cluster {

@@ -6,18 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use remote::{EtcdOptions, EtcdTls, Pem};
+use remote::EtcdOptions;
+use remote::settings::{DatastoreType, Parameter};
 use serde_json::json;
 
 /// Where the file is if nobody says otherwise.
 pub(crate) const DEFAULT_FILE: &str = "/etc/calico/calicoctl.cfg";
-
-/// What answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DatastoreType {
-    Kubernetes,
-    Etcd,
-}
 
 /// The `spec` of the configuration file, under the names that it has always had.
 #[derive(Default, serde::Deserialize)]
@@ -41,6 +35,7 @@ pub(crate) struct ConfigFile {
     etcd_discovery_srv: Option<String>,
     etcd_username: Option<String>,
     etcd_password: Option<String>,
+    etcd_password_file: Option<String>,
     etcd_key_file: Option<String>,
     etcd_cert_file: Option<String>,
     #[serde(rename = "etcdCACertFile")]
@@ -105,16 +100,9 @@ pub(crate) struct KubernetesOptions {
 }
 
 impl ConfigFile {
-    /// What is asked for; Kubernetes if nothing is, and no etcd is named either.
+    /// What is asked for.
     pub(crate) fn datastore_type(&self) -> Result<DatastoreType> {
-        match given("DATASTORE_TYPE", self.datastore_type.as_ref()).as_deref() {
-            Some("etcdv3") => Ok(DatastoreType::Etcd),
-            None if self.endpoints().is_some() => Ok(DatastoreType::Etcd),
-            Some("kubernetes") | None => Ok(DatastoreType::Kubernetes),
-            Some(other) => {
-                bail!("datastore type {other:?} is not known (want kubernetes or etcdv3)")
-            }
-        }
+        Ok(remote::settings::datastore_type(&|parameter| self.parameter(parameter))?)
     }
 
     /// How Kubernetes is reached.
@@ -143,67 +131,59 @@ impl ConfigFile {
         })
     }
 
-    fn endpoints(&self) -> Option<String> {
-        given("ETCD_ENDPOINTS", self.etcd_endpoints.as_ref())
+    /// What the environment says about etcd, or else the file.
+    fn parameter(&self, parameter: Parameter) -> Option<String> {
+        let environment = |parameter: Parameter| variable(parameter.variable()?);
+        parameter.in_order(environment, |parameter| match parameter {
+            Parameter::DatastoreType => self.datastore_type.clone(),
+            Parameter::Endpoints => self.etcd_endpoints.clone(),
+            Parameter::Username => self.etcd_username.clone(),
+            Parameter::Password => self.etcd_password.clone(),
+            Parameter::PasswordFile => self.etcd_password_file.clone(),
+            Parameter::CaCert => self.etcd_ca_cert.clone(),
+            Parameter::CaCertFile => self.etcd_ca_cert_file.clone(),
+            Parameter::Cert => self.etcd_cert.clone(),
+            Parameter::CertFile => self.etcd_cert_file.clone(),
+            Parameter::Key => self.etcd_key.clone(),
+            Parameter::KeyFile => self.etcd_key_file.clone(),
+        })
     }
 
     /// How etcd is reached.
     pub(crate) fn etcd(&self) -> Result<EtcdOptions> {
-        let Some(endpoints) = self.endpoints() else {
-            if given("ETCD_DISCOVERY_SRV", self.etcd_discovery_srv.as_ref()).is_some() {
-                bail!(
-                    "etcd by DNS records (ETCD_DISCOVERY_SRV) is not supported: want ETCD_ENDPOINTS"
-                );
-            }
-            bail!(
-                "no etcd to talk to: want ETCD_ENDPOINTS, or etcdEndpoints in the configuration file"
-            );
-        };
-        // What is inline in the file wins over what the file names, but not over the environment.
-        let pem = |name: &str, file: &Option<String>, inline: &Option<String>| {
-            let inline = inline.clone().filter(|text| !text.is_empty()).map(Pem::Inline);
-            let named = file.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
-            let environment = variable(name).map(PathBuf::from).map(Pem::File);
-            environment.or(inline).or(named.map(Pem::File))
-        };
-        let name = given("ETCD_USERNAME", self.etcd_username.as_ref());
-        let password = given("ETCD_PASSWORD", self.etcd_password.as_ref());
-        Ok(EtcdOptions {
-            endpoints: endpoints.split(',').map(|e| e.trim().to_owned()).collect(),
-            user: name.zip(password),
-            tls: EtcdTls {
-                authorities: pem("ETCD_CA_CERT_FILE", &self.etcd_ca_cert_file, &self.etcd_ca_cert),
-                certificate: pem("ETCD_CERT_FILE", &self.etcd_cert_file, &self.etcd_cert),
-                key: pem("ETCD_KEY_FILE", &self.etcd_key_file, &self.etcd_key),
-            },
-        })
+        let lookup = |parameter| self.parameter(parameter);
+        let nowhere = lookup(Parameter::Endpoints).is_none_or(|text| text.trim().is_empty());
+        if nowhere && given("ETCD_DISCOVERY_SRV", self.etcd_discovery_srv.as_ref()).is_some() {
+            bail!("etcd by DNS records (ETCD_DISCOVERY_SRV) is not supported: want ETCD_ENDPOINTS");
+        }
+        Ok(remote::settings::etcd(&lookup)?)
     }
 
     /// The same as the environment of an agent in a container has it: names and values, and for each file the
     /// variable that says where it is, its path here and its path there.
     pub(crate) fn etcd_environment(&self) -> EtcdEnvironment {
-        let plain = [
-            ("ETCD_ENDPOINTS", self.endpoints()),
-            ("ETCD_USERNAME", given("ETCD_USERNAME", self.etcd_username.as_ref())),
-        ];
+        let given = |parameter| self.parameter(parameter).filter(|text| !text.is_empty());
+        let plain = [Parameter::Endpoints, Parameter::Username];
         let files = [
-            ("ETCD_CA_CERT_FILE", &self.etcd_ca_cert_file, "/etc/calico/certs/ca_cert.crt"),
-            ("ETCD_KEY_FILE", &self.etcd_key_file, "/etc/calico/certs/key.pem"),
-            ("ETCD_CERT_FILE", &self.etcd_cert_file, "/etc/calico/certs/cert.crt"),
+            (Parameter::CaCertFile, "/etc/calico/certs/ca_cert.crt"),
+            (Parameter::KeyFile, "/etc/calico/certs/key.pem"),
+            (Parameter::CertFile, "/etc/calico/certs/cert.crt"),
+            (Parameter::PasswordFile, "/etc/calico/certs/password"),
         ];
-        let password = given("ETCD_PASSWORD", self.etcd_password.as_ref());
+        let named = |parameter: Parameter| Some((parameter.variable()?, given(parameter)?));
         EtcdEnvironment {
-            plain: plain.into_iter().filter_map(|(k, v)| Some((k, v?))).collect(),
-            password,
+            plain: plain.into_iter().filter_map(named).collect(),
+            password: given(Parameter::Password),
             files: files
                 .into_iter()
-                .filter_map(|(name, field, inside)| {
-                    Some((name, given(name, field.as_ref())?, inside))
+                .filter_map(|(parameter, inside)| {
+                    let (name, here) = named(parameter)?;
+                    Some((name, here, inside))
                 })
                 .collect(),
-            inline: [&self.etcd_key, &self.etcd_cert, &self.etcd_ca_cert]
+            inline: [Parameter::Key, Parameter::Cert, Parameter::CaCert]
                 .into_iter()
-                .any(|text| text.as_ref().is_some_and(|t| !t.is_empty())),
+                .any(|parameter| given(parameter).is_some()),
         }
     }
 }

@@ -174,15 +174,20 @@ fn fields(what: &BTreeMap<&'static str, Option<String>>) -> Value {
 
 /// As the start script of upstream's image does it, a variable without prefix wins over Felix's own.
 fn parameter_of(settings: &Settings, parameter: Parameter) -> Option<String> {
-    let variable = settings.variables.text(parameter.variable());
+    let variable = |parameter: Parameter| settings.variables.text(parameter.variable()?);
     let config::Config { datastore_type, etcd, .. } = &settings.felix;
-    variable.or_else(|| match parameter {
+    parameter.in_order(variable, |parameter| match parameter {
         Parameter::DatastoreType => datastore_type.clone(),
         Parameter::Endpoints => etcd.endpoints.clone(),
         Parameter::CaCertFile => etcd.ca_file.clone(),
         Parameter::CertFile => etcd.cert_file.clone(),
         Parameter::KeyFile => etcd.key_file.clone(),
-        Parameter::Username | Parameter::Password => None,
+        Parameter::Username
+        | Parameter::Password
+        | Parameter::PasswordFile
+        | Parameter::CaCert
+        | Parameter::Cert
+        | Parameter::Key => None,
     })
 }
 

@@ -5,15 +5,13 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-
+use crate::authority::Authority;
 use crate::control_plane::kube_program;
 use crate::supervisor::{Supervisor, free_ports};
 
 const READY: Duration = Duration::from_mins(1);
+/// Certificates outlive every test.
+const LIFE: Duration = Duration::from_hours(24);
 
 /// A running etcd with one member. When it is dropped it is killed and its data are removed.
 #[derive(Debug)]
@@ -95,7 +93,8 @@ impl Etcd {
         &self.url
     }
 
-    /// A file of its identity: `ca.crt`, `client.crt`, `client.key`.
+    /// A file of its identity: `ca.crt`, the authorities of its clients; `server.crt`, `server.key`; and for a client
+    /// `client.crt`, `client.key`. It reads them when it starts.
     pub fn file(&self, name: &str) -> PathBuf {
         self.supervisor.folder().join(name)
     }
@@ -137,30 +136,8 @@ pub(crate) fn flags(at: &str, client: &str, peer: u16) -> Vec<String> {
 
 /// An authority, and certificates of the server and of a client.
 fn write_identity(folder: &Path) {
-    let key = || KeyPair::generate().expect("keys can be made");
-    let ca_key = key();
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    authority.distinguished_name.push(DnType::CommonName, "etcd-ca");
-    let ca = authority.self_signed(&ca_key).expect("an authority signs itself").pem();
-    let issuer = Issuer::from_params(&authority, &ca_key);
-    fs::write(folder.join("ca.crt"), ca).expect("the folder takes files");
-    for (name, use_) in [
-        ("server", ExtendedKeyUsagePurpose::ServerAuth),
-        ("client", ExtendedKeyUsagePurpose::ClientAuth),
-    ] {
-        let own = key();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let mut params = CertificateParams::new(names).expect("names of a server");
-        params.distinguished_name.push(DnType::CommonName, name);
-        // etcd's own gateway shows the server's certificate as a client.
-        params.extended_key_usages = vec![use_, ExtendedKeyUsagePurpose::ClientAuth];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&own, &issuer).expect("an authority signs").pem();
-        for (kind, text) in [("crt", certificate), ("key", own.serialize_pem())] {
-            fs::write(folder.join(format!("{name}.{kind}")), text).expect("the folder takes files");
-        }
-    }
+    let authority = Authority::new("etcd-ca");
+    fs::write(folder.join("ca.crt"), authority.pem()).expect("the folder takes files");
+    authority.write(folder, "server", LIFE);
+    authority.write(folder, "client", LIFE);
 }

@@ -14,6 +14,7 @@
 //! Start reading at [`in_netns`], then [`Netns`], then [`Topology`]; [`ControlPlane`] stands by
 //! itself.
 
+mod authority;
 mod control_plane;
 mod etcd;
 mod kubelet;
@@ -23,6 +24,7 @@ mod supervisor;
 mod topology;
 mod wire;
 
+pub use authority::Authority;
 pub use control_plane::{ControlPlane, Controllers, Extras, kube_program};
 pub use etcd::Etcd;
 pub use kubelet::{Furniture, NodeFolder};

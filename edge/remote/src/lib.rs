@@ -25,7 +25,7 @@ use datastore::Datastore;
 
 pub use backend::RemoteError;
 pub use beside::client_beside;
-pub use etcd::{EtcdOptions, EtcdTls, Pem, Reader, Reading, ReportedEndpoint, Reports};
+pub use etcd::{EtcdOptions, EtcdTls, Reader, Reading, ReportedEndpoint, Reports, Secret};
 pub use kubernetes::ApiGroup;
 
 /// Calico's objects in etcd, where upstream keeps them. Must be called inside a runtime, which follows the

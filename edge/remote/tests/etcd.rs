@@ -9,7 +9,7 @@ use etcd_client::{Client, CompactionOptions, PermissionType, RoleRevokePermissio
 use futures_util::StreamExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use remote::{EtcdOptions, RemoteError};
+use remote::{EtcdOptions, RemoteError, Secret};
 use serde_json::{Value, json};
 use testkit::Etcd;
 
@@ -198,7 +198,7 @@ async fn users_with_passwords_and_rights() {
     raw.role_grant_permission("calico", all).await.unwrap();
     raw.auth_enable().await.unwrap();
     let with = |name: &str, password: &str| EtcdOptions {
-        user: Some((name.into(), password.into())),
+        user: Some((name.into(), Secret::Inline(password.into()))),
         ..options(&etcd)
     };
     let right = with("calico", "secret-word");

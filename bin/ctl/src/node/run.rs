@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use remote::settings::DatastoreType;
 
 use crate::args::{Access, NodeBackend, NodeRunArgs};
 use crate::print::{Out, complain};
-use crate::settings::{self, ConfigFile, DatastoreType};
+use crate::settings::{self, ConfigFile};
 use crate::{Outcome, usage};
 
 /// The container's name, which scripts know.

@@ -37,6 +37,7 @@ const DATASTORE: &[Parameter] = &[
     Parameter::new("ETCD_ENDPOINTS", Text, "", "URLs of etcd's members, comma-separated; goes before `EtcdEndpoints`.").restart(),
     Parameter::new("ETCD_USERNAME", Text, "", "The name to log in with.").restart(),
     Parameter::new("ETCD_PASSWORD", Secret, "", "The password to log in with.").restart(),
+    Parameter::new("ETCD_PASSWORD_FILE", Text, "", "File with the password, which may change; `ETCD_PASSWORD` goes first.").restart(),
     Parameter::new("ETCD_CA_CERT_FILE", Text, "", "File with the authorities of the members' certificates; goes before `EtcdCaFile`.").restart(),
     Parameter::new("ETCD_CERT_FILE", Text, "", "File with our certificate; goes before `EtcdCertFile`.").restart(),
     Parameter::new("ETCD_KEY_FILE", Text, "", "File with its key; goes before `EtcdKeyFile`.").restart(),

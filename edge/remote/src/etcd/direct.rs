@@ -76,7 +76,7 @@ impl Direct {
 
     async fn find(&self, key: &str) -> Result<Option<Entry>, RemoteError> {
         let plural = plural(key);
-        let mut kv = self.etcd.client.kv_client().max_decoding_message_size(ANSWER);
+        let mut kv = self.etcd.client().kv_client().max_decoding_message_size(ANSWER);
         let Some(places) = layout::places(plural, key) else {
             // Names that say too little are looked for among all.
             let (from, to) = layout::range(plural);
@@ -105,7 +105,7 @@ impl Direct {
     async fn odd_handles(&self) -> Result<Mutex<HashMap<String, String>>, RemoteError> {
         let (from, to) = layout::range("ipamhandles");
         let options = GetOptions::new().with_range(to).with_keys_only();
-        let mut kv = self.etcd.client.kv_client().max_decoding_message_size(ANSWER);
+        let mut kv = self.etcd.client().kv_client().max_decoding_message_size(ANSWER);
         let all = in_time(kv.get(from.as_str(), Some(options))).await?;
         let keys = all.kvs().iter().filter_map(|kv| kv.key_str().ok());
         let odd = keys.filter_map(|raw| odd(raw.strip_prefix(&from)?, raw));

@@ -3,22 +3,26 @@
 mod direct;
 mod feed;
 mod layout;
+mod link;
+mod options;
 mod reports;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::storage::Expect;
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions,
-    Identity, KeyValue, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, Error, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse,
+    WatchOptions, WatchResponse, WatchStream,
 };
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use direct::Direct;
 pub(crate) use feed::Lists;
+pub(crate) use link::Etcd;
+pub use options::{EtcdOptions, EtcdTls, Secret};
 pub use reports::{ReportedEndpoint, Reports};
 
 use crate::backend::{
@@ -34,141 +38,10 @@ const PAGE: i64 = 500;
 /// The most that an answer may hold, in bytes: a page of the largest objects that etcd takes.
 const ANSWER: usize = 1 << 30;
 
-/// How etcd is reached.
-#[derive(Clone, Default)]
-pub struct EtcdOptions {
-    /// URLs of its members.
-    pub endpoints: Vec<String>,
-    /// Name and password.
-    pub user: Option<(String, String)>,
-    /// What secures the connection.
-    pub tls: EtcdTls,
-}
-
-/// Certificates and key.
-#[derive(Clone, Debug, Default)]
-pub struct EtcdTls {
-    /// Authorities that the members' certificates are checked against; the system's if there is none.
-    pub authorities: Option<Pem>,
-    /// Our certificate.
-    pub certificate: Option<Pem>,
-    /// Its key.
-    pub key: Option<Pem>,
-}
-
-/// Something in PEM.
-#[derive(Clone)]
-pub enum Pem {
-    /// In a file.
-    File(PathBuf),
-    /// The text itself.
-    Inline(String),
-}
-
-impl Pem {
-    fn read(&self) -> Result<Vec<u8>, RemoteError> {
-        match self {
-            Self::File(path) => file(path),
-            Self::Inline(text) => Ok(text.clone().into_bytes()),
-        }
-    }
-}
-
-impl From<PathBuf> for Pem {
-    fn from(path: PathBuf) -> Self {
-        Self::File(path)
-    }
-}
-
-/// It may be a key.
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.fmt(f),
-            Self::Inline(_) => f.write_str("given inline"),
-        }
-    }
-}
-
-impl fmt::Debug for EtcdOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self.user.as_ref().map(|(name, _)| name);
-        f.debug_struct("EtcdOptions")
-            .field("endpoints", &self.endpoints)
-            .field("user", &user)
-            .field("tls", &self.tls)
-            .finish()
-    }
-}
-
-impl EtcdOptions {
-    fn connect_options(&self) -> Result<ConnectOptions, RemoteError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(TIMEOUT)
-            .with_keep_alive(Duration::from_secs(10), TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            .with_auto_token_refresh(true);
-        if let Some((name, password)) = &self.user {
-            options = options.with_user(name, password);
-        }
-        let secured = |url: &String| url.starts_with("https://");
-        if self.endpoints.iter().any(secured) {
-            options = options.with_tls(self.tls.read()?);
-        }
-        Ok(options)
-    }
-}
-
-impl EtcdTls {
-    fn read(&self) -> Result<TlsOptions, RemoteError> {
-        let mut tls = TlsOptions::new();
-        match &self.authorities {
-            Some(pem) => tls = tls.ca_certificate(Certificate::from_pem(pem.read()?)),
-            None => tls = tls.with_native_roots(),
-        }
-        match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => {
-                tls = tls.identity(Identity::from_pem(certificate.read()?, key.read()?));
-            }
-            (None, None) => {}
-            _ => {
-                let text = "a client certificate and its key are given together, or neither";
-                return Err(RemoteError::Config(text.into()));
-            }
-        }
-        Ok(tls)
-    }
-}
-
-fn file(path: &Path) -> Result<Vec<u8>, RemoteError> {
-    std::fs::read(path).map_err(|e| RemoteError::Config(format!("{}: {e}", path.display())))
-}
-
-/// A connection. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Etcd {
-    client: Client,
-}
-
 impl Etcd {
-    pub(crate) async fn connect(options: &EtcdOptions) -> Result<Self, RemoteError> {
-        if options.endpoints.is_empty() {
-            return Err(RemoteError::Config("no etcd endpoint: want a URL".into()));
-        }
-        // The client would take anything, and try for ever.
-        let known = |url: &&String| url.starts_with("http://") || url.starts_with("https://");
-        if let Some(url) = options.endpoints.iter().find(|url| !known(url)) {
-            let text = format!("etcd endpoint {url:?}: want http://HOST:PORT or https://HOST:PORT");
-            return Err(RemoteError::Config(text));
-        }
-        let connect = Client::connect(&options.endpoints, Some(options.connect_options()?));
-        let client = in_time(connect).await?;
-        Ok(Self { client })
-    }
-
     /// The objects from a position on, as many as a page has.
     async fn page(&self, at: Position) -> Result<Page, RemoteError> {
-        let mut kv = self.client.kv_client().max_decoding_message_size(ANSWER);
+        let mut kv = self.client().kv_client().max_decoding_message_size(ANSWER);
         let options = GetOptions::new()
             .with_range(at.to.as_str())
             .with_limit(PAGE)
@@ -201,7 +74,7 @@ impl Etcd {
             None => TxnOp::delete(key, None),
         };
         let txn = Txn::new().when([compare]).and_then([operation]).or_else([TxnOp::get(key, None)]);
-        let mut kv = self.client.kv_client();
+        let mut kv = self.client().kv_client();
         let answer = in_time(kv.txn(txn)).await?;
         let revision = revision(answer.header());
         if answer.succeeded() {
@@ -291,7 +164,7 @@ impl Reader {
         let mut moved = 0;
         for plural in layout::named_kinds() {
             let (from, to) = layout::range(plural);
-            let mut kv = self.etcd.client.kv_client().max_decoding_message_size(ANSWER);
+            let mut kv = self.etcd.client().kv_client().max_decoding_message_size(ANSWER);
             let mut from = from;
             loop {
                 let options = GetOptions::new().with_range(to.as_str()).with_limit(PAGE);
@@ -317,7 +190,7 @@ impl Reader {
         let absent = Compare::version(to.as_str(), CompareOp::Equal, 0);
         let delete = || TxnOp::delete(kept.key(), None);
         let put = TxnOp::put(to.as_str(), value, None);
-        let mut kv = self.etcd.client.kv_client();
+        let mut kv = self.etcd.client().kv_client();
         let txn = Txn::new().when([unchanged(), absent]).and_then([put, delete()]);
         if in_time(kv.txn(txn)).await?.succeeded() {
             return Ok(true);
@@ -465,26 +338,17 @@ impl Backend for Etcd {
     }
 
     async fn watch(&self, kind: &str, after: u64) -> Result<Changes, RemoteError> {
-        let plural = plural(kind);
-        let (from, to) = layout::range(plural);
-        let mut options = WatchOptions::new()
-            .with_range(to)
-            .with_start_revision(after.cast_signed() + 1)
-            .with_progress_notify();
-        // Where the key alone does not say the name.
-        if layout::named_kinds().contains(&plural) {
-            options = options.with_prev_key();
-        }
-        let mut client = self.client.watch_client().max_decoding_message_size(ANSWER);
-        let stream = in_time(client.watch(from, Some(options))).await?;
-        Ok(Changes { plural: plural.into(), stream })
+        let (plural, mut clients) = (plural(kind), self.clients());
+        let client = clients.borrow_and_update().clone();
+        let stream = changes(&client, plural, after).await?;
+        Ok(Changes { _etcd: self.clone(), clients, plural: plural.into(), upto: after, stream })
     }
 
     async fn latest(&self, kind: &str, _: u64, _: &Known<'_>) -> Result<Latest, RemoteError> {
         // One key is enough: what is asked for is the revision of the whole.
         let (from, _) = layout::range(plural(kind));
         let options = GetOptions::new().with_keys_only();
-        let answer = in_time(self.client.kv_client().get(from, Some(options))).await?;
+        let answer = in_time(self.client().kv_client().get(from, Some(options))).await?;
         Ok(Latest::At(revision(answer.header())))
     }
 
@@ -530,10 +394,52 @@ impl Backend for Etcd {
     }
 }
 
-/// The changes of a kind.
+/// The changes of a kind. They go on from where they were when the credentials are replaced.
 pub(crate) struct Changes {
+    /// New credentials are looked for as long as this is held.
+    _etcd: Etcd,
+    /// The client whose stream this is has been seen here.
+    clients: watch::Receiver<Arc<Client>>,
     plural: Box<str>,
+    /// Up to this revision all is told.
+    upto: u64,
     stream: WatchStream,
+}
+
+/// Opens the stream of a kind's changes after a revision.
+async fn changes(client: &Client, plural: &str, after: u64) -> Result<WatchStream, RemoteError> {
+    let (from, to) = layout::range(plural);
+    let mut options = WatchOptions::new()
+        .with_range(to)
+        .with_start_revision(after.cast_signed() + 1)
+        .with_progress_notify();
+    // Where the key alone does not say the name.
+    if layout::named_kinds().contains(&plural) {
+        options = options.with_prev_key();
+    }
+    let mut client = client.watch_client().max_decoding_message_size(ANSWER);
+    in_time(client.watch(from, Some(options))).await
+}
+
+impl Changes {
+    /// The next answer, of whichever client there is now.
+    async fn answer(&mut self) -> Result<WatchResponse, RemoteError> {
+        loop {
+            // Seen only once its stream is there: this may be dropped before.
+            let mut clients = self.clients.clone();
+            tokio::select! {
+                answer = self.stream.message() => {
+                    let ended = || RemoteError::Unavailable("etcd ended the watch".into());
+                    return answer.map_err(explain)?.ok_or_else(ended);
+                }
+                Ok(()) = clients.changed() => {
+                    let client = clients.borrow_and_update().clone();
+                    self.stream = changes(&client, &self.plural, self.upto).await?;
+                    self.clients = clients;
+                }
+            }
+        }
+    }
 }
 
 fn gone(kv: &KeyValue, last: Option<&KeyValue>) -> Option<Event> {
@@ -544,9 +450,7 @@ fn gone(kv: &KeyValue, last: Option<&KeyValue>) -> Option<Event> {
 
 impl Watch for Changes {
     async fn next(&mut self) -> Result<Batch, RemoteError> {
-        let answer = self.stream.message().await.map_err(explain)?;
-        let ended = || RemoteError::Unavailable("etcd ended the watch".into());
-        let answer = answer.ok_or_else(ended)?;
+        let answer = self.answer().await?;
         if answer.compact_revision() > 0 {
             return Err(RemoteError::Compacted);
         }
@@ -575,6 +479,7 @@ impl Watch for Changes {
         let last = answer.events().iter().filter_map(|e| e.kv()).map(KeyValue::mod_revision).max();
         // With changes, the header may be ahead of what this watch has been sent.
         let reached = last.map_or_else(|| revision(answer.header()), i64::cast_unsigned);
+        self.upto = self.upto.max(reached);
         Ok(Batch { revision: reached, events })
     }
 

@@ -76,7 +76,7 @@ impl Reports {
     /// The lease, renewed; another one if it is gone, or shall last for another time.
     async fn lease(&self, ttl: Duration) -> Result<i64, RemoteError> {
         let mut held = self.lease.lock().await;
-        let mut client = self.etcd.client.lease_client();
+        let mut client = self.etcd.client().lease_client();
         if let Some((id, lasts)) = *held {
             if lasts == ttl && renewed(&mut client, id).await? {
                 return Ok(id);
@@ -102,7 +102,7 @@ impl Reports {
         if let Some(status) = status {
             return self.put(&key, &json!({ "status": status }), None).await;
         }
-        let mut kv = self.etcd.client.kv_client();
+        let mut kv = self.etcd.client().kv_client();
         in_time(kv.delete(format!("{}/{key}", self.root), None)).await.map(drop)
     }
 
@@ -113,7 +113,7 @@ impl Reports {
     pub async fn endpoints(&self) -> Result<Vec<ReportedEndpoint>, RemoteError> {
         let prefix = format!("{}/workload/", self.root);
         let options = GetOptions::new().with_prefix().with_keys_only();
-        let mut kv = self.etcd.client.kv_client();
+        let mut kv = self.etcd.client().kv_client();
         let found = in_time(kv.get(prefix.as_str(), Some(options))).await?;
         let keys = found.kvs().iter().filter_map(|kv| kv.key_str().ok());
         let keys = keys.filter_map(|key| ReportedEndpoint::parse(key.strip_prefix(&prefix)?));
@@ -126,7 +126,7 @@ impl Reports {
         value: &Value,
         options: Option<PutOptions>,
     ) -> Result<(), RemoteError> {
-        let mut kv = self.etcd.client.kv_client();
+        let mut kv = self.etcd.client().kv_client();
         let put = kv.put(format!("{}/{key}", self.root), value.to_string(), options);
         in_time(put).await.map(drop)
     }
