@@ -90,7 +90,7 @@ async fn from_cluster(access: &Access) -> Result<::explain::Cluster> {
             object["apiVersion"] = version.clone().into();
             object["kind"] = kind.into();
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            for error in cluster.add(object).err().into_iter().flatten() {
+            for error in cluster.add_stored(object).err().into_iter().flatten() {
                 print::complain(&format!("left out: {kind} {name}: {error}"));
             }
         }

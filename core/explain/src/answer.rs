@@ -53,14 +53,16 @@ impl Half {
         let policy = step.policy.as_ref();
         let rule = policy.cloned().zip(step.rule).map(|(id, rule)| (id, step.direction, rule));
         let malformed = rule.is_some_and(|rule| cluster.malformed.contains(&rule));
+        // What denies in its place is no rule that anybody has written.
+        let unread = policy.is_some_and(|id| cluster.unread.contains(id));
         Self {
             verdict: Words(step.verdict),
             tier: tier(step.tier.as_ref()),
             kind: policy.map(|p| p.kind.as_str()),
             namespace: policy.and_then(namespace),
             policy: policy.map(|p| p.name.to_string()),
-            rule: step.rule,
-            reason: if malformed { "invalid" } else { step.reason.as_str() },
+            rule: step.rule.filter(|_| !unread),
+            reason: if malformed || unread { "invalid" } else { step.reason.as_str() },
             stage: match step.stage {
                 Stage::Normal => None,
                 Stage::PreDnat => Some("pre-dnat"),

@@ -57,6 +57,8 @@ pub struct Cluster {
     deletions: BTreeSet<PolicyId>,
     /// Rules that could not be understood, by their index as written.
     pub(crate) malformed: BTreeSet<(PolicyId, Direction, u32)>,
+    /// Policies that could not be read, and deny.
+    pub(crate) unread: BTreeSet<PolicyId>,
     /// What was malformed, in the order of the objects.
     pub problems: Vec<Problem>,
 }
@@ -68,9 +70,8 @@ impl Cluster {
     /// # Errors
     /// Every error of an object that an API server would have refused.
     pub fn add(&mut self, mut object: Value) -> Result<(), Vec<FieldError>> {
-        let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
-        let (version, kind) = (text("apiVersion"), text("kind"));
-        if let Some(kind) = api::lookup(&version, &kind) {
+        let text = |key: &str| object[key].as_str().unwrap_or_default();
+        if let Some(kind) = api::lookup(text("apiVersion"), text("kind")) {
             let errors = kind.validate(&object, None);
             if !errors.is_empty() {
                 return Err(errors);
@@ -80,6 +81,17 @@ impl Cluster {
                 default_namespace(&mut object);
             }
         }
+        self.add_stored(object)
+    }
+
+    /// Takes in one object as a datastore has it, whoever wrote it there: as agents do, with what is in force in place
+    /// of what cannot be read.
+    ///
+    /// # Errors
+    /// What is wrong with an object that counts as absent.
+    pub fn add_stored(&mut self, mut object: Value) -> Result<(), Vec<FieldError>> {
+        let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let (version, kind) = (text("apiVersion"), text("kind"));
         let one = |e: serde_json::Error| vec![FieldError::new("", e.to_string())];
         match (version.as_str(), kind.as_str()) {
             ("v1", "Pod") if !self.complete_pod(&mut object) => return Ok(()),
@@ -104,7 +116,7 @@ impl Cluster {
             ("projectcalico.org/v3", "WorkloadEndpoint") => return self.endpoint(&object),
             ("projectcalico.org/v3", "Node") => {
                 let node = v3::Node::deserialize(&object).map_err(one)?;
-                let Told { update, errors } = told::stored_node(&node).map_err(|e| vec![e])?;
+                let Told { update, errors, .. } = told::stored_node(&node).map_err(|e| vec![e])?;
                 self.take(&object, update, errors);
                 return Ok(());
             }
@@ -116,9 +128,12 @@ impl Cluster {
             _ => {}
         }
         let Some(telling) = update(&object, "cali") else { return Ok(()) };
-        let Told { update, errors } = telling.map_err(|e| vec![e])?;
+        let Told { update, errors, stand_in } = telling.map_err(|e| vec![e])?;
         self.deletions.extend(staged_deletion(&object));
         if let Some(Update::Policy(id, _)) = &update {
+            if stand_in {
+                self.unread.insert(id.clone());
+            }
             let rules = errors.iter().filter_map(|e| rule_of(&e.field));
             self.malformed.extend(rules.map(|(direction, rule)| (id.clone(), direction, rule)));
         }
@@ -140,7 +155,7 @@ impl Cluster {
     fn endpoint(&mut self, object: &Value) -> Result<(), Vec<FieldError>> {
         let one = |e: serde_json::Error| vec![FieldError::new("", e.to_string())];
         let given = v3::WorkloadEndpoint::deserialize(object).map_err(one)?;
-        let Told { update, errors } = told::workload_endpoint(&given).map_err(|e| vec![e])?;
+        let Told { update, errors, .. } = told::workload_endpoint(&given).map_err(|e| vec![e])?;
         let Some(Update::Workload(mut id, Some(endpoint))) = update else { return Ok(()) };
         if !given.spec.pod.is_empty() {
             id.name = given.spec.pod.as_str().into();

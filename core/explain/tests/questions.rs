@@ -446,6 +446,28 @@ fn staged_policies_change_nothing_until_they_are_asked_for() {
 }
 
 #[test]
+fn what_stands_in_for_a_policy_is_called_invalid() {
+    let policy = json!({"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+        "metadata": {"namespace": "shop", "name": "odd"},
+        "spec": {"selector": "app = 'db'", "types": ["Egress"], "egress": [{"action": "Allow"}]}});
+    let mut cluster = cluster(&shop());
+    assert!(cluster.add(policy.clone()).is_err(), "an API server refuses it");
+    cluster.add_stored(policy).unwrap();
+    let fields: Vec<_> = cluster.problems.iter().map(|p| p.error.field.as_str()).collect();
+    assert_eq!(fields, ["spec.selector", "spec"]);
+    let view = cluster.view();
+    let ask = |question| -> Value {
+        serde_json::from_str(&ask_line(&Asker::new(&cluster, &view), question)).unwrap()
+    };
+    let denied = ask(r#"{"from":"shop/web","to":"other/x","port":80}"#);
+    let egress = json!({"verdict": "deny", "tier": "default", "kind": "NetworkPolicy",
+        "namespace": "shop", "policy": "odd", "rule": null, "reason": "invalid"});
+    assert_eq!((&denied["verdict"], &denied["egress"]), (&json!("deny"), &egress), "{denied}");
+    let other = ask(r#"{"from":"other/x","to":"shop/web","port":80}"#);
+    assert_eq!(other["verdict"], "allow", "neither its direction nor its namespace: {other}");
+}
+
+#[test]
 fn a_rule_that_nobody_understands_is_called_invalid() {
     let policy = |action: &str| {
         json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::convert::closed;
 use api::convert::update::{self, Telling, Told};
 use confirm::mark::ANNOTATION;
 use confirm::{Mark, Marked, Object};
 use datastore::Resource;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use model::{Labels, Update, WorkloadId};
+use model::{Labels, PolicyKind, Update, WorkloadId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -152,14 +153,14 @@ fn of_kubernetes() -> Vec<Kind> {
         }),
         core("nodes", "Node", 50, |_, raw| plain(raw, update::node)),
         group("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", |_, raw| {
-            plain(raw, update::kubernetes_network_policy)
+            policy(raw, PolicyKind::KubernetesNetworkPolicy, update::kubernetes_network_policy)
         }),
         group(
             "policy.networking.k8s.io",
             "v1alpha2",
             "clusternetworkpolicies",
             "ClusterNetworkPolicy",
-            |_, raw| plain(raw, update::cluster_network_policy),
+            |_, raw| policy(raw, PolicyKind::ClusterNetworkPolicy, update::cluster_network_policy),
         ),
         group("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", |_, raw| {
             plain(raw, update::endpoint_slice)
@@ -180,16 +181,18 @@ fn instead_of_kubernetes() -> Vec<Kind> {
 /// What is stored everywhere.
 fn stored() -> Vec<Kind> {
     vec![
-        calico("networkpolicies", "NetworkPolicy", |_, raw| plain(raw, update::network_policy)),
-        calico("globalnetworkpolicies", "GlobalNetworkPolicy", |_, raw| {
-            plain(raw, update::global_network_policy)
+        calico("networkpolicies", "NetworkPolicy", |_, raw| {
+            policy(raw, PolicyKind::NetworkPolicy, update::network_policy)
         }),
-        calico("tiers", "Tier", |_, raw| plain(raw, update::tier)),
+        calico("globalnetworkpolicies", "GlobalNetworkPolicy", |_, raw| {
+            policy(raw, PolicyKind::GlobalNetworkPolicy, update::global_network_policy)
+        }),
+        calico("tiers", "Tier", |_, raw| told(closed::tier(&raw.read()?))),
         calico("networksets", "NetworkSet", |_, raw| plain(raw, update::network_set)),
         calico("globalnetworksets", "GlobalNetworkSet", |_, raw| {
             plain(raw, update::global_network_set)
         }),
-        calico("hostendpoints", "HostEndpoint", |_, raw| plain(raw, update::host_endpoint)),
+        calico("hostendpoints", "HostEndpoint", |_, raw| told(closed::host_endpoint(&raw.read()?))),
         calico("ippools", "IPPool", pool),
         calico("ipamblocks", "IPAMBlock", |_, raw| plain(raw, update::block)),
         calico("felixconfigurations", "FelixConfiguration", felix_configuration),
@@ -198,7 +201,7 @@ fn stored() -> Vec<Kind> {
 }
 
 fn told(telling: Telling) -> Result<Read, String> {
-    let Told { update, errors } = telling.map_err(|e| e.to_string())?;
+    let Told { update, errors, .. } = telling.map_err(|e| e.to_string())?;
     let errors = errors.iter().map(ToString::to_string).collect();
     Ok(Read { update, errors, ..Read::default() })
 }
@@ -240,6 +243,21 @@ fn namespace(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {
 /// A kind of which the calculation alone wants to know.
 fn plain<T: DeserializeOwned>(raw: Raw<'_>, tell: fn(&T) -> Telling) -> Result<Read, String> {
     told(tell(&raw.read()?))
+}
+
+/// A policy, or what denies where it cannot be read.
+fn policy<T: DeserializeOwned>(
+    raw: Raw<'_>,
+    kind: PolicyKind,
+    tell: fn(&T) -> Telling,
+) -> Result<Read, String> {
+    // In lists, where there may be many, without a copy.
+    if let Raw::Text(text) = raw
+        && let Ok(Ok(read)) = serde_json::from_str(text).map(|typed| tell(&typed))
+    {
+        return told(Ok(read));
+    }
+    told(closed::policy(&raw.read()?, kind, tell))
 }
 
 fn pool(_: &Reader, raw: Raw<'_>) -> Result<Read, String> {

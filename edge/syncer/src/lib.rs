@@ -8,7 +8,8 @@
 //! * whatever happens to the server or the connection, no delete is lost or repeated: after a new
 //!   list, what was known and is not listed is reported gone, and what has not changed is not
 //!   reported again;
-//! * an object that cannot be understood counts as absent, and is reported once per revision;
+//! * an object that cannot be understood counts as absent, or fails closed where that would not be
+//!   safe (`api::convert::closed`), and is reported once per revision;
 //! * one list at a time per kind; waits grow, with jitter;
 //! * [`Pending`] holds at most one update per object (law 7).
 //!

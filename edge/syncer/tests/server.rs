@@ -336,28 +336,40 @@ async fn an_invalid_object_is_reported_and_stops_no_other() {
         value: Some(bad(name)),
     };
     store.commit(vec![write("bad"), write("worse")]).await.unwrap();
+    // This one's namespace is known, so it fails closed.
+    let mut closed = bad("closed");
+    closed["kind"] = "NetworkPolicy".into();
+    closed["metadata"]["namespace"] = "default".into();
+    let key = "projectcalico.org/networkpolicies/default/closed".into();
+    store.commit(vec![Write { key, expect: Expect::Absent, value: Some(closed) }]).await.unwrap();
     drop(store);
     let api = start(folder.path(), "127.0.0.1:0");
     let here = client(&api).await;
     create(&here, "good").await;
     let (told, task) = follow(here.clone());
     told.until("in sync", |t| t.in_sync == 1).await;
-    assert_eq!(told.log(), said(&[("good", true)]));
-    let refused = |name: &str| {
-        told.0.lock().unwrap().refused.get(&format!("GlobalNetworkPolicy {name}")).copied()
-    };
-    assert!(refused("bad") > Some(0) && refused("worse") > Some(0));
+    assert_eq!(told.log(), said(&[("good", true), ("closed", true)]));
+    let refused = |name: &str| told.0.lock().unwrap().refused.get(name).copied();
+    assert!(refused("GlobalNetworkPolicy bad") > Some(0));
+    assert!(refused("GlobalNetworkPolicy worse") > Some(0));
+    assert!(refused("NetworkPolicy default/closed") > Some(0));
     create(&here, "next").await;
-    told.until("others go on", |t| t.log.len() == 2).await;
+    told.until("others go on", |t| t.log.len() == 3).await;
     // Mended, and taken away.
     let mut found: Value = here.get(&POLICIES, None, "bad").await.unwrap().unwrap();
     found["spec"] = json!({"order": 1, "selector": "all()"});
     here.replace::<Value>(&POLICIES, None, "bad", &found).await.unwrap();
-    told.until("mended", |t| t.log.len() == 3).await;
+    told.until("mended", |t| t.log.len() == 4).await;
     delete(&here, "worse").await;
-    let cleared = |t: &Told| t.refused.values().all(|reasons| *reasons == 0);
+    let closed = Resource::calico("networkpolicies", "NetworkPolicy");
+    let found: Value = here.get(&closed, Some("default"), "closed").await.unwrap().unwrap();
+    let text = |key: &str| found["metadata"][key].as_str().unwrap();
+    let revision = (text("uid"), text("resourceVersion"));
+    here.delete_in(&closed, (Some("default"), "closed"), revision).await.unwrap();
+    let cleared = |t: &Told| t.refused.values().all(|reasons| *reasons == 0) && t.log.len() == 5;
     told.until("no complaint is left", cleared).await;
-    assert_eq!(told.log(), said(&[("good", true), ("next", true), ("bad", true)]));
+    let end = [("good", true), ("closed", true), ("next", true), ("bad", true), ("closed", false)];
+    assert_eq!(told.log(), said(&end));
     task.abort();
     api.stop();
 }

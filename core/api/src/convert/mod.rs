@@ -1,8 +1,9 @@
 //! From objects of the API to the model that the calculation works on.
 //!
-//! Malformed parts fail closed: see [`Converted`]. What upstream calls its update processors is the
+//! Malformed parts fail closed: see [`Converted`], and [`closed`] for objects that cannot be read. What upstream calls its update processors is the
 //! reference for how namespaces and service accounts become label selectors.
 
+pub mod closed;
 mod cluster_policy;
 mod endpoint;
 mod network;

@@ -24,9 +24,9 @@ use crate::{FieldError, kubernetes};
 /// Tier of policies that name none, and of Kubernetes policies.
 const DEFAULT_TIER: &str = "default";
 /// Where Kubernetes policies stand in their tier.
-const KUBERNETES_ORDER: f64 = 1000.0;
+pub(super) const KUBERNETES_ORDER: f64 = 1000.0;
 
-fn tier_name(tier: &str) -> TierName {
+pub(super) fn tier_name(tier: &str) -> TierName {
     if tier.is_empty() { DEFAULT_TIER } else { tier }.into()
 }
 

@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use model::policy::{NetworkSet, NetworkSetId};
-use model::{Policy, ProfileName, Update};
+use model::{Policy, PolicyKind, ProfileName, Update};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{self as convert, Converted};
+use super::{self as convert, Converted, closed};
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::{FieldError, v3};
 
@@ -22,11 +22,13 @@ pub struct Told {
     pub update: Option<Update>,
     /// What was malformed and left out of it.
     pub errors: Vec<FieldError>,
+    /// The policy could not be read: the update is what denies in its place.
+    pub stand_in: bool,
 }
 
 impl From<Update> for Told {
     fn from(update: Update) -> Self {
-        Self { update: Some(update), errors: Vec::new() }
+        Self { update: Some(update), ..Self::default() }
     }
 }
 
@@ -37,7 +39,7 @@ impl From<Update> for Told {
 pub type Telling = Result<Told, FieldError>;
 
 /// By `apiVersion` and `kind`; none for a kind that has no say. `prefix` is that of the pods'
-/// interfaces.
+/// interfaces. What cannot be read fails closed where that is not safe: see [`closed`].
 pub fn update(object: &Value, prefix: &str) -> Option<Telling> {
     fn read<T: DeserializeOwned>(object: &Value, tell: impl FnOnce(&T) -> Telling) -> Telling {
         let typed = T::deserialize(object).map_err(|e| FieldError::new("", e.to_string()))?;
@@ -49,26 +51,36 @@ pub fn update(object: &Value, prefix: &str) -> Option<Telling> {
         ("v1", "Namespace") => read(object, namespace),
         ("v1", "ServiceAccount") => read(object, service_account),
         ("v1", "Node") => read(object, node),
-        ("networking.k8s.io/v1", "NetworkPolicy") => read(object, kubernetes_network_policy),
+        ("networking.k8s.io/v1", "NetworkPolicy") => {
+            closed::policy(object, PolicyKind::KubernetesNetworkPolicy, kubernetes_network_policy)
+        }
         ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => {
-            read(object, cluster_network_policy)
+            closed::policy(object, PolicyKind::ClusterNetworkPolicy, cluster_network_policy)
         }
         ("discovery.k8s.io/v1", "EndpointSlice") => read(object, endpoint_slice),
         ("projectcalico.org/v3", kind) => match kind {
-            "NetworkPolicy" => read(object, network_policy),
-            "GlobalNetworkPolicy" => read(object, global_network_policy),
-            "StagedNetworkPolicy" => read(object, |p| staged(convert::staged_network_policy(p))),
+            "NetworkPolicy" => closed::policy(object, PolicyKind::NetworkPolicy, network_policy),
+            "GlobalNetworkPolicy" => {
+                closed::policy(object, PolicyKind::GlobalNetworkPolicy, global_network_policy)
+            }
+            "StagedNetworkPolicy" => closed::policy(object, PolicyKind::StagedNetworkPolicy, |p| {
+                staged(convert::staged_network_policy(p))
+            }),
             "StagedGlobalNetworkPolicy" => {
-                read(object, |p| staged(convert::staged_global_network_policy(p)))
+                closed::policy(object, PolicyKind::StagedGlobalNetworkPolicy, |p| {
+                    staged(convert::staged_global_network_policy(p))
+                })
             }
             "StagedKubernetesNetworkPolicy" => {
-                read(object, |p| staged(convert::staged_kubernetes_network_policy(p)))
+                closed::policy(object, PolicyKind::StagedKubernetesNetworkPolicy, |p| {
+                    staged(convert::staged_kubernetes_network_policy(p))
+                })
             }
-            "Tier" => read(object, tier),
+            "Tier" => closed::tier(object),
             "Profile" => read(object, profile),
             "NetworkSet" => read(object, network_set),
             "GlobalNetworkSet" => read(object, global_network_set),
-            "HostEndpoint" => read(object, host_endpoint),
+            "HostEndpoint" => closed::host_endpoint(object),
             "IPPool" => read(object, pool),
             "IPAMBlock" => read(object, block),
             _ => return None,
@@ -81,7 +93,7 @@ pub fn update(object: &Value, prefix: &str) -> Option<Telling> {
 pub fn pod(pod: &Pod, prefix: &str) -> Telling {
     let endpoint = convert::pod(pod, prefix)?;
     let update = endpoint.map(|e| Update::Workload(e.id.clone(), Some(Arc::new(e))));
-    Ok(Told { update, errors: Vec::new() })
+    Ok(Told { update, ..Told::default() })
 }
 
 /// The profile of a namespace.
@@ -100,7 +112,11 @@ pub fn service_account(account: &ServiceAccount) -> Telling {
 pub fn node(node: &Node) -> Telling {
     let name = node.metadata.name.as_deref().unwrap_or_default();
     let Converted { value, errors } = convert::node(node);
-    Ok(Told { update: Some(Update::Node(name.into(), Some(Arc::new(value)))), errors })
+    Ok(Told {
+        update: Some(Update::Node(name.into(), Some(Arc::new(value)))),
+        errors,
+        ..Told::default()
+    })
 }
 
 /// An endpoint that is an object of its own; none as long as it has no address.
@@ -115,7 +131,11 @@ pub fn workload_endpoint(given: &v3::WorkloadEndpoint) -> Telling {
 /// A node that is an object of its own.
 pub fn stored_node(given: &v3::Node) -> Telling {
     let Converted { value, errors } = convert::stored_node(given);
-    Ok(Told { update: Some(Update::Node(given.name().into(), Some(Arc::new(value)))), errors })
+    Ok(Told {
+        update: Some(Update::Node(given.name().into(), Some(Arc::new(value)))),
+        errors,
+        ..Told::default()
+    })
 }
 
 /// One slice of a service's backends.
@@ -131,7 +151,11 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Telling {
 }
 
 fn policy(Converted { value, errors }: Converted<Policy>) -> Told {
-    Told { update: Some(Update::Policy(value.id.clone(), Some(Arc::new(value)))), errors }
+    Told {
+        update: Some(Update::Policy(value.id.clone(), Some(Arc::new(value)))),
+        errors,
+        ..Told::default()
+    }
 }
 
 /// A policy of Kubernetes.
@@ -168,12 +192,16 @@ pub fn tier(given: &v3::Tier) -> Telling {
 pub fn profile(given: &v3::Profile) -> Telling {
     let Converted { value, errors } = convert::profile(given);
     let name: ProfileName = given.name().into();
-    Ok(Told { update: Some(Update::Profile(name, Some(Arc::new(value)))), errors })
+    Ok(Told {
+        update: Some(Update::Profile(name, Some(Arc::new(value)))),
+        errors,
+        ..Told::default()
+    })
 }
 
 fn set((id, set): (NetworkSetId, Converted<NetworkSet>)) -> Told {
     let Converted { value, errors } = set;
-    Told { update: Some(Update::NetworkSet(id, Some(Arc::new(value)))), errors }
+    Told { update: Some(Update::NetworkSet(id, Some(Arc::new(value)))), errors, ..Told::default() }
 }
 
 /// A network set, in a namespace.
@@ -189,7 +217,11 @@ pub fn global_network_set(given: &v3::GlobalNetworkSet) -> Telling {
 /// A host endpoint.
 pub fn host_endpoint(given: &v3::HostEndpoint) -> Telling {
     let Converted { value, errors } = convert::host_endpoint(given)?;
-    Ok(Told { update: Some(Update::Host(given.name().into(), Some(Arc::new(value)))), errors })
+    Ok(Told {
+        update: Some(Update::Host(given.name().into(), Some(Arc::new(value)))),
+        errors,
+        ..Told::default()
+    })
 }
 
 /// A pool of addresses.
@@ -201,5 +233,5 @@ pub fn pool(given: &v3::IPPool) -> Telling {
 /// A block of addresses; none while it is being deleted.
 pub fn block(given: &v3::IPAMBlock) -> Telling {
     let update = convert::block(given)?.map(|b| Update::Block(b.cidr, Some(Arc::new(b))));
-    Ok(Told { update, errors: Vec::new() })
+    Ok(Told { update, ..Told::default() })
 }
