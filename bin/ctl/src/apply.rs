@@ -40,6 +40,8 @@ pub(crate) enum Mode {
     Create,
     /// Must exist.
     Replace,
+    /// Must exist, and is to go.
+    Delete,
 }
 
 impl Mode {
@@ -49,6 +51,7 @@ impl Mode {
             Self::Apply => "applied",
             Self::Create => "created",
             Self::Replace => "replaced",
+            Self::Delete => "deleted",
         }
     }
 }
@@ -118,7 +121,7 @@ pub(crate) fn write(access: &Access, mode: Mode, args: &WriteArgs) -> Result<Out
             print::complain("nothing was changed");
             return Ok(Outcome::Failed);
         }
-        if let Some(window) = args.confirm_within {
+        if let Some(window) = args.confirm.confirm_within {
             return unconfirmed::send_all(&cluster, changes, mode, window).await;
         }
         unconfirmed::tell(&changes);
@@ -233,7 +236,7 @@ async fn live(cluster: &Cluster, change: &Change) -> Result<Option<Value>> {
 fn refusal(change: &Change, mode: Mode, skip_exists: bool) -> Option<String> {
     match (mode, &change.live) {
         (Mode::Create, Some(_)) if !skip_exists => Some("exists already".to_owned()),
-        (Mode::Replace, None) => Some("does not exist".to_owned()),
+        (Mode::Replace | Mode::Delete, None) => Some("does not exist".to_owned()),
         _ => None,
     }
 }
@@ -488,6 +491,10 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
     wait(async {
         let cluster = Cluster::connect(access).await?;
         version::agree(&cluster, access).await?;
+        if let Some(window) = args.confirm.confirm_within {
+            let changes = doomed(&cluster, targets, args.skip_not_exists).await?;
+            return unconfirmed::send_all(&cluster, changes, Mode::Delete, window).await;
+        }
         let mut out = Out::new();
         let mut good = 0;
         let mut progress = Progress::new("deleted", targets.len());
@@ -523,6 +530,36 @@ pub(crate) fn delete(access: &Access, args: &DeleteArgs) -> Result<Outcome> {
         drop(progress);
         conclude(out, "deleted", good, targets.iter().map(|t| t.0.kind))
     })
+}
+
+/// What exists of what is to go.
+async fn doomed(
+    cluster: &Cluster,
+    targets: Vec<(&'static Kind, Option<String>, String)>,
+    skip: bool,
+) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    for (kind, namespace, name) in targets {
+        let namespace =
+            kind.namespaced.then(|| namespace.unwrap_or_else(|| cluster.namespace.clone()));
+        let slash = namespace.as_ref().map(|n| format!("{n}/")).unwrap_or_default();
+        let mut change = Change {
+            place: format!("{} {slash}{name}", kind.kind),
+            kind,
+            object: json!({"apiVersion": kind.api_version(), "kind": kind.kind}),
+            namespace,
+            name,
+            live: None,
+            refused: None,
+        };
+        change.live = live(cluster, &change).await?;
+        if skip && change.live.is_none() {
+            continue;
+        }
+        change.refused = refusal(&change, Mode::Delete, false);
+        changes.push(change);
+    }
+    Ok(changes)
 }
 
 /// Deletes one object. Says whether it was there.

@@ -276,6 +276,12 @@ pub(crate) struct WriteArgs {
     /// Objects that exist already are left alone (create).
     #[arg(long)]
     pub(crate) skip_exists: bool,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct ConfirmArgs {
     /// Every node goes back to what was before, all objects together, unless `calicoctl confirm`
     /// comes within this time (90s, 5m, 1h), even if the change cuts it off.
     #[arg(long, value_name = "TIME", value_parser = window)]
@@ -322,6 +328,8 @@ pub(crate) struct DeleteArgs {
     /// Objects that do not exist are no error.
     #[arg(short, long)]
     pub(crate) skip_not_exists: bool,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
 }
 
 /// Forms of `get`.
@@ -425,6 +433,8 @@ pub(crate) struct PatchArgs {
     /// Namespace of the object.
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
 }
 
 #[derive(Debug, Args)]
@@ -448,6 +458,8 @@ pub(crate) struct LabelArgs {
     /// Namespace of the object.
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
 }
 
 /// Forms of results.

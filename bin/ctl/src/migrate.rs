@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::apply::{self, Mode};
-use crate::args::{Access, MigrateImportArgs, WriteArgs};
+use crate::args::{Access, ConfirmArgs, MigrateImportArgs, WriteArgs};
 use crate::cluster::{Cluster, escape};
 use crate::patch::Target;
 use crate::print::{self, Out};
@@ -100,8 +100,12 @@ fn strip(object: &mut Value) {
 
 /// Creates what is exported, or replaces it. What comes first locks the datastore.
 pub(crate) fn import(access: &Access, args: MigrateImportArgs) -> Result<Outcome> {
-    let args =
-        WriteArgs { files: args.files, namespace: None, skip_exists: false, confirm_within: None };
+    let args = WriteArgs {
+        files: args.files,
+        namespace: None,
+        skip_exists: false,
+        confirm: ConfirmArgs::default(),
+    };
     let outcome = apply::write(access, Mode::Apply, &args)?;
     if outcome == Outcome::Done {
         print::complain(

@@ -9,11 +9,11 @@ use http::Method;
 use k8s_openapi::api::core::v1;
 use serde_json::{Map, Value, json};
 
-use crate::apply::{is_conflict, kind};
-use crate::args::{Access, LabelArgs, PatchArgs, PatchType};
+use crate::apply::{self, Mode, is_conflict, kind};
+use crate::args::{Access, ConfirmArgs, LabelArgs, PatchArgs, PatchType};
 use crate::cluster::Cluster;
 use crate::print::{self, Out};
-use crate::{Outcome, kept, usage, version, wait};
+use crate::{Outcome, kept, unconfirmed, usage, version, wait};
 
 /// Times that an object is read anew because somebody else wrote it.
 const ATTEMPTS: usize = 5;
@@ -26,6 +26,7 @@ pub(crate) fn patch(access: &Access, args: &PatchArgs) -> Result<Outcome> {
         let cluster = Cluster::connect(access).await?;
         version::agree(&cluster, access).await?;
         let target = Target::new(&cluster, (&args.kind, &args.name), args.namespace.as_deref())?;
+        let target = Target { confirm: args.confirm, ..target };
         let mut out = Out::new();
         match target.modify(|object| change.apply(object)).await? {
             Modified::Refused(errors) => {
@@ -35,6 +36,7 @@ pub(crate) fn patch(access: &Access, args: &PatchArgs) -> Result<Outcome> {
                 print::complain("nothing was changed");
                 return Ok(Outcome::Failed);
             }
+            Modified::Unconfirmed(outcome) => return Ok(outcome),
             Modified::Unchanged => out.line(&format!("{} unchanged", target.label()))?,
             Modified::Written(lost) => {
                 out.line(&format!("{} patched", target.label()))?;
@@ -77,6 +79,7 @@ pub(crate) fn label(access: &Access, args: &LabelArgs) -> Result<Outcome> {
         let cluster = Cluster::connect(access).await?;
         version::agree(&cluster, access).await?;
         let target = Target::new(&cluster, (&args.kind, &args.name), args.namespace.as_deref())?;
+        let target = Target { confirm: args.confirm, ..target };
         let mut before = Vec::new();
         let modified = target.modify(|object| {
             let labels = &mut object["metadata"]["labels"];
@@ -100,11 +103,15 @@ pub(crate) fn label(access: &Access, args: &LabelArgs) -> Result<Outcome> {
             }
             Ok(())
         });
-        if let Modified::Refused(errors) = modified.await? {
-            for error in errors {
-                print::complain(&format!("{}: {error}", target.label()));
+        match modified.await? {
+            Modified::Refused(errors) => {
+                for error in errors {
+                    print::complain(&format!("{}: {error}", target.label()));
+                }
+                return Ok(Outcome::Failed);
             }
-            return Ok(Outcome::Failed);
+            Modified::Unconfirmed(outcome) => return Ok(outcome),
+            Modified::Written(_) | Modified::Unchanged => {}
         }
         let mut out = Out::new();
         for ((key, value), old) in wanted.iter().zip(&before) {
@@ -154,6 +161,8 @@ impl Change {
 pub(crate) enum Modified {
     /// But for these fields.
     Written(Vec<String>),
+    /// Written as a change that must be confirmed, or not; all is said.
+    Unconfirmed(Outcome),
     Unchanged,
     /// What is wrong with the object as it would be.
     Refused(Vec<String>),
@@ -165,6 +174,7 @@ pub(crate) struct Target<'a> {
     kind: &'static Kind,
     namespace: Option<String>,
     name: &'a str,
+    confirm: ConfirmArgs,
 }
 
 impl<'a> Target<'a> {
@@ -178,7 +188,7 @@ impl<'a> Target<'a> {
             bail!("a {} follows from other objects and cannot be changed here", kind.kind);
         }
         let namespace = kind.namespaced.then(|| namespace.unwrap_or(&cluster.namespace).to_owned());
-        Ok(Self { cluster, kind, namespace, name })
+        Ok(Self { cluster, kind, namespace, name, confirm: ConfirmArgs::default() })
     }
 
     fn label(&self) -> String {
@@ -215,6 +225,11 @@ impl<'a> Target<'a> {
             if !errors.is_empty() {
                 return Ok(Modified::Refused(errors.iter().map(ToString::to_string).collect()));
             }
+            if let Some(window) = self.confirm.confirm_within {
+                let changes = vec![self.as_change(view, object)];
+                let sent = unconfirmed::send_all(self.cluster, changes, Mode::Replace, window);
+                return sent.await.map(Modified::Unconfirmed);
+            }
             let version = |o: &Value| o.pointer("/metadata/resourceVersion").cloned();
             match self.write(&view, &object).await {
                 Ok(Some(kept)) => {
@@ -228,6 +243,19 @@ impl<'a> Target<'a> {
             }
         }
         bail!("{}: somebody else keeps changing it: try again", self.label())
+    }
+
+    /// As `replace` would do it, over this version alone.
+    fn as_change(&self, before: Value, after: Value) -> apply::Change {
+        apply::Change {
+            place: self.label(),
+            kind: self.kind,
+            object: after,
+            namespace: self.namespace.clone(),
+            name: self.name.to_owned(),
+            live: Some(before),
+            refused: None,
+        }
     }
 
     /// As users know it.

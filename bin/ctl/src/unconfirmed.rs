@@ -1,4 +1,4 @@
-//! `apply --confirm-within`, `confirm`, `revert`: the user's side of `confirm`'s protocol.
+//! `--confirm-within`, `confirm`, `revert`: the user's side of `confirm`'s protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use confirm::mark::{FEATURE, FEATURES, MOST_BYTES, annotation_bytes, kept, unmarked};
+use confirm::mark::{
+    FEATURE, FEATURE_DELETE, FEATURES, MOST_BYTES, annotation_bytes, kept, unmarked,
+};
 use confirm::{Decision, Mark, Object};
 use http::Method;
 use serde_json::Value;
@@ -47,7 +49,7 @@ pub(crate) async fn send_all(
     for change in &mut changes {
         change.object = unmarked(&change.object);
     }
-    let objections = objections(cluster, &changes).await?;
+    let objections = objections(cluster, &changes, mode).await?;
     if !objections.is_empty() {
         for objection in &objections {
             print::complain(objection);
@@ -55,8 +57,11 @@ pub(crate) async fn send_all(
         print::complain("nothing was changed");
         return Ok(Outcome::Failed);
     }
-    let differs =
-        |c: &&Change| !c.live.as_ref().is_some_and(|live| same(&on_top_of(&c.object, live), live));
+    let unchanged = |c: &Change| {
+        let as_it_is = |live| same(&on_top_of(&c.object, live), live);
+        mode != Mode::Delete && c.live.as_ref().is_some_and(as_it_is)
+    };
+    let differs = |c: &&Change| !unchanged(c);
     let different: Vec<&Change> = changes.iter().filter(differs).collect();
     let mut out = Out::new();
     for change in changes.iter().filter(|c| !differs(c)) {
@@ -73,6 +78,7 @@ pub(crate) async fn send_all(
             within: window.as_secs(),
             lead: lead.clone(),
             decision: None,
+            deletes: mode == Mode::Delete,
             previous: Value::Null,
         };
         match send(cluster, change, mark, mode).await {
@@ -142,7 +148,10 @@ async fn send(
             bail!("{}", waits(&other));
         }
         let mut object = match &live {
+            // It stays until its end is confirmed.
+            Some(live) if mode == Mode::Delete => live.clone(),
             Some(live) => on_top_of(&change.object, live),
+            None if mode == Mode::Delete => bail!("does not exist any more"),
             None => change.object.clone(),
         };
         mark.previous = live.as_ref().map(kept).unwrap_or_default();
@@ -166,7 +175,13 @@ async fn send(
             cluster.send(Method::POST, &list, Some(&object)).await
         };
         match sent {
-            Ok(Some(_)) => return Ok(if live.is_some() { "configured" } else { "created" }),
+            Ok(Some(_)) => {
+                return Ok(match (mode, live) {
+                    (Mode::Delete, _) => "deleted",
+                    (_, Some(_)) => "configured",
+                    (_, None) => "created",
+                });
+            }
             Ok(None) if mode == Mode::Replace => bail!("does not exist any more"),
             Err(error) if !is_conflict(&error) || mode == Mode::Create => return Err(error),
             Ok(None) | Err(_) => live = cluster.send(Method::GET, &one, None).await?,
@@ -181,7 +196,7 @@ fn waits(mark: &Mark) -> String {
 }
 
 /// Why nothing can be written.
-async fn objections(cluster: &Cluster, changes: &[Change]) -> Result<Vec<String>> {
+async fn objections(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<Vec<String>> {
     let mut objections = Vec::new();
     let mut places = BTreeSet::new();
     for change in changes {
@@ -197,18 +212,20 @@ async fn objections(cluster: &Cluster, changes: &[Change]) -> Result<Vec<String>
         objections.extend(unable.or(waiting).map(|why| format!("{}: {why}", change.place)));
     }
     if objections.is_empty() {
-        objections.extend(unable(cluster, changes).await?);
+        objections.extend(unable(cluster, changes, mode).await?);
     }
     Ok(objections)
 }
 
 /// The nodes that would not go back.
-async fn unable(cluster: &Cluster, changes: &[Change]) -> Result<Option<String>> {
+async fn unable(cluster: &Cluster, changes: &[Change], mode: Mode) -> Result<Option<String>> {
+    let word = if mode == Mode::Delete { FEATURE_DELETE } else { FEATURE };
+
     let nodes = cluster.list(&cluster.path(kind("node")?, None, None)).await?.unwrap_or_default();
     let name = |n: &Value| n["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let able = |n: &&Value| {
         let features = n["metadata"]["annotations"][FEATURES].as_str().unwrap_or_default();
-        features.split(',').any(|word| word.trim() == FEATURE)
+        features.split(',').any(|found| found.trim() == word)
     };
     if !nodes.iter().any(|n| able(&n)) {
         let why = "no node runs an agent that would go back: --confirm-within cannot be kept";
@@ -216,7 +233,9 @@ async fn unable(cluster: &Cluster, changes: &[Change]) -> Result<Option<String>>
     }
     let mut touched = Some(BTreeSet::new());
     for change in changes {
-        match nodes_of(cluster, change).await? {
+        // Any agent may carry out the end: one that does not know of deletions would keep the object.
+        let nodes = if mode == Mode::Delete { None } else { nodes_of(cluster, change).await? };
+        match nodes {
             Some(more) => touched.iter_mut().for_each(|all| all.extend(more.iter().cloned())),
             None => touched = None,
         }
@@ -226,7 +245,7 @@ async fn unable(cluster: &Cluster, changes: &[Change]) -> Result<Option<String>>
     let unable: Vec<_> = unable.collect();
     Ok((!unable.is_empty()).then(|| {
         format!(
-            "the agents of these nodes would not go back: {} (they lack {FEATURE:?} in the \
+            "the agents of these nodes would not go back: {} (they lack {word:?} in the \
              annotation {FEATURES})",
             unable.join(", ")
         )

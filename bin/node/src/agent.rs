@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, Parser};
 use datastore::Addresses;
 use model::NodeName;
 use syncer::Interests;
-use telemetry::{Aspects, DocumentFn, Endpoints, Health, Logs, Registry, Report};
+use telemetry::{Aspects, DocumentFn, Endpoints, Health, Logs, Registry, Report, Reporter};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -117,11 +117,44 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let inbox = Arc::new(Inbox::default());
     serve_status(&settings, &health, &shared)?;
     let (place, cut_off) = guard::reach(&settings).await?;
-    let place = Arc::new(place);
+    let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
+    let begun = Begun {
+        settings: settings.clone(),
+        logs,
+        health,
+        reporters: (started, looping),
+        registry,
+        inbox,
+        place: Arc::new(place),
+        cut_off,
+        pods: pods.clone(),
+    };
+    tokio::select! {
+        end = work(begun) => end,
+        () = guard::stranded(&settings, cut_off, &pods) => Ok(End::Reconfigured),
+    }
+}
+
+/// What there is once the datastore was reached.
+struct Begun {
+    settings: Arc<Settings>,
+    logs: Logs,
+    health: Health,
+    /// Of the start, and of the apply loop.
+    reporters: (Reporter, Reporter),
+    registry: Registry,
+    inbox: Arc<Inbox>,
+    place: Arc<Place>,
+    cut_off: bool,
+    pods: Arc<Pods>,
+}
+
+async fn work(begun: Begun) -> Result<End> {
+    let Begun { settings, logs, health, reporters, mut registry, inbox, place, cut_off, pods } =
+        begun;
+    let ((started, looping), shared) = (reporters, pods.shared.clone());
     let datastore = place.datastore.clone();
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
-    let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
-
     let mut serving = serving(&health, &shared);
     let configured = load(&settings, &place, &mut serving).await?;
     Followers::log(&logs, &settings, &configured);

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::inbox::{Inbox, Order};
 use crate::place::Place;
+use crate::pods::Pods;
 use crate::settings::Settings;
 use crate::status::Shared;
 
@@ -29,6 +31,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the API has to answer an agent that starts when the time is over.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// And how long to tell it everything.
+const LISTS: Duration = Duration::from_secs(30);
 
 /// The file of what is left.
 #[derive(Default, Serialize, Deserialize)]
@@ -328,35 +333,91 @@ async fn follow(
 
 /// Where the cluster is kept. After a start in the middle of an unconfirmed change the API may be
 /// out of reach because of it. Then, when its time is over, it is the datastore as it was before:
-/// that is said as well, see [`back`]. On etcd there is no such way out, and nobody is promised one.
+/// that is said as well, see [`back`].
 pub(crate) async fn reach(settings: &Settings) -> Result<(Place, bool)> {
     let files = Files::new(&settings.lib_dir);
-    let real = Place::connect(settings);
-    tokio::pin!(real);
+    let mut real = Box::pin(Place::connect(settings));
     loop {
         let guard = files.restore(uptime());
-        if guard.is_empty() || !Place::has_kubernetes(settings)? {
+        if guard.is_empty() {
             return Ok((real.await?, false));
         }
-        let due = guard.next().map_or(Duration::ZERO, |due| due.saturating_sub(uptime()));
-        if let Ok(place) = tokio::time::timeout(due.max(ANSWER), &mut real).await {
-            return Ok((place?, false));
+        let left = over_at(&guard).saturating_sub(uptime());
+        if let Ok(place) = tokio::time::timeout(left.max(ANSWER), &mut real).await {
+            let place = place?;
+            // As long as there is time, who loses it before he knows everything starts again: see [`stranded`].
+            let all = async || {
+                let all = tokio::time::timeout(LISTS, tells_all(&place)).await;
+                all.is_ok_and(|all| all)
+            };
+            if !left.is_zero() || all().await {
+                return Ok((place, false));
+            }
+            real = Box::pin(Place::connect(settings));
         }
         tracing::warn!("cut off during an unconfirmed change whose time is over: going back");
         match datastore::snapshot::open(&files.snapshot) {
-            Ok(datastore) => return Ok((Place { datastore, alone: None }, true)),
+            Ok(datastore) => return Ok((Place::as_it_was(settings, datastore).await?, true)),
             Err(error) => tracing::error!(%error, "what was before cannot be read"),
         }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// Ends when the API answers again; never, if it was there all the time.
+/// When the first of them is over.
+fn over_at(guard: &Guard) -> Duration {
+    let over = |(_, phase, due, _)| if phase == Phase::Pending { due } else { Duration::ZERO };
+    guard.all().map(over).min().unwrap_or(Duration::MAX)
+}
+
+/// Whether everything can be read that an agent works with.
+async fn tells_all(place: &Place) -> bool {
+    let kinds = syncer::resources(place.alone.is_some());
+    let read = datastore::snapshot::read_through(&place.datastore, &kinds).await;
+    if let Err(error) = &read {
+        tracing::warn!(%error, "the datastore does not tell all that there is");
+    }
+    read.is_ok()
+}
+
+/// Ends when an agent that has started in the middle of an unconfirmed change must go back and does not know to what:
+/// the time is over, and the API, which was there at first, says no more before everything was listed once. Who starts
+/// again goes back, see [`reach`].
+pub(crate) async fn stranded(settings: &Settings, cut_off: bool, pods: &Pods) {
+    let guard = Files::new(&settings.lib_dir).restore(uptime());
+    if cut_off || guard.is_empty() {
+        return std::future::pending().await;
+    }
+    let (mut told, mut last) = (0, over_at(&guard));
+    while uptime() < last.saturating_add(ANSWER) {
+        tokio::time::sleep(AGAIN).await;
+        if *pods.listed.borrow() {
+            return std::future::pending().await;
+        }
+        let now = pods.told.load(Ordering::Relaxed);
+        if std::mem::replace(&mut told, now) != now {
+            last = last.max(uptime());
+        }
+    }
+    tracing::warn!(
+        "the time of an unconfirmed change is over, and the API was lost before it told everything"
+    );
+}
+
+/// Ends when the API answers again, and tells all that there is; never, if it was there all the time.
 pub(crate) async fn back(settings: &Settings, cut_off: bool) {
     if !cut_off {
         return std::future::pending().await;
     }
-    while let Err(error) = Place::connect(settings).await {
-        tracing::warn!(error = %format!("{error:#}"), "the API refuses to say how it keeps policy");
+    loop {
+        match Place::connect(settings).await {
+            Ok(place) if tells_all(&place).await => break,
+            Ok(_) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "the API refuses to say how it keeps policy");
+            }
+        }
         tokio::time::sleep(AGAIN).await;
     }
     tracing::info!("the API answers again: starting again with it");

@@ -30,6 +30,8 @@ pub(crate) struct Alone {
     pub(crate) etcd: EtcdOptions,
     /// The Kubernetes whose pods this node runs, if we may ask it.
     pub(crate) kubernetes: Option<Datastore>,
+    /// It is out of reach: [`Place::datastore`] is what it was.
+    pub(crate) cut_off: bool,
 }
 
 /// A node as everybody sees it, and the object of Kubernetes that it is a view of, if it is one.
@@ -66,16 +68,28 @@ impl Place {
                 Err(error) => return Err(error).context("etcd"),
             }
         };
-        let kubernetes = match settings.kubeconfig.as_deref() {
-            Some(path) => Some(Datastore::connect(Some(path)).await?),
-            None => None,
-        };
-        Ok(Self { datastore, alone: Some(Alone { etcd, kubernetes }) })
+        let kubernetes = beside(settings).await?;
+        Ok(Self { datastore, alone: Some(Alone { etcd, kubernetes, cut_off: false }) })
+    }
+
+    /// As long as it cannot be found: the same, with the datastore as it was.
+    ///
+    /// # Errors
+    /// Of what is configured.
+    pub(crate) async fn as_it_was(settings: &Settings, datastore: Datastore) -> Result<Self> {
+        if Self::has_kubernetes(settings)? {
+            return Ok(Self { datastore, alone: None });
+        }
+        let etcd = remote::settings::etcd(&|parameter| parameter_of(settings, parameter))?;
+        let kubernetes = beside(settings).await?;
+        Ok(Self { datastore, alone: Some(Alone { etcd, kubernetes, cut_off: true }) })
     }
 
     /// What reports about this node are written by, where there are such.
     pub(crate) async fn reports(&self, region: &str, node: &str) -> Result<Option<Reports>> {
-        let Some(alone) = &self.alone else { return Ok(None) };
+        let Some(alone) = self.alone.as_ref().filter(|alone| !alone.cut_off) else {
+            return Ok(None);
+        };
         Ok(Some(Reports::connect(&alone.etcd, region, node).await?))
     }
 
@@ -127,6 +141,14 @@ impl Place {
         let nodes = if self.alone.is_some() { NODES } else { CORE_NODES };
         self.datastore.patch(&nodes, (None, node), None, &patch).await.map(drop)
     }
+}
+
+/// The Kubernetes beside an etcd.
+async fn beside(settings: &Settings) -> Result<Option<Datastore>> {
+    Ok(match settings.kubeconfig.as_deref() {
+        Some(path) => Some(Datastore::connect(Some(path)).await?),
+        None => None,
+    })
 }
 
 /// A cluster that may keep Calico's kinds in the form that only its own programs read. It is waited for.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::v3::WorkloadEndpoint;
@@ -53,6 +53,8 @@ pub(crate) struct Pods {
     pub(crate) pools: watch::Sender<u64>,
     /// Counts changes of the configuration.
     pub(crate) configuration: watch::Sender<u64>,
+    /// Counts what the syncer says.
+    pub(crate) told: AtomicU64,
 }
 
 impl Pods {
@@ -68,6 +70,7 @@ impl Pods {
             node_changed: watch::Sender::new(0),
             pools: watch::Sender::new(0),
             configuration: watch::Sender::new(0),
+            told: AtomicU64::new(0),
         }
     }
 
@@ -155,6 +158,7 @@ impl Pods {
 
 impl Sink for Pods {
     fn update(&self, update: Update) {
+        self.told.fetch_add(1, Ordering::Relaxed);
         if update == Update::InSync {
             // Passed on by the recovery, when it is done.
             self.listed.send_replace(true);

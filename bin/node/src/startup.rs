@@ -86,13 +86,13 @@ async fn once(settings: &Settings, place: &Place, addresses: &Addresses) -> Resu
     no_conflict(settings, place, &own).await?;
     let text = |v| own.get(&v).map(ToString::to_string);
     let agent = concat!("calico-rs/", env!("CARGO_PKG_VERSION")).to_owned();
-    // On etcd an agent that starts while it is cut off could not go back: so it must not say it.
     let features = confirm::mark::FEATURES.trim_start_matches("projectcalico.org/");
+    let able = [confirm::mark::FEATURE, confirm::mark::FEATURE_DELETE].join(",");
     let said = [
         ("IPv4Address", text(IpVersion::V4)),
         ("IPv6Address", text(IpVersion::V6)),
         ("agent", Some(agent)),
-        (features, place.alone.is_none().then(|| confirm::mark::FEATURE.to_owned())),
+        (features, Some(able)),
     ];
     place.say(&settings.node, &said.into()).await?;
     tokio::try_join!(defaults(settings, &place.datastore), network_available(settings, place))?;

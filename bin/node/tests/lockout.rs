@@ -333,7 +333,8 @@ async fn story(cluster: &mut Cluster) {
         (0..2).map(|n| Server::start(&cluster.topology.nodes[n].netns, PORT, NAMES[n])).collect();
     let able = async |name: &str| {
         let node = cluster.object(&NODES, name).await.unwrap();
-        node["metadata"]["annotations"]["projectcalico.org/agent-features"] == "confirm"
+        node["metadata"]["annotations"]["projectcalico.org/agent-features"]
+            == "confirm,confirm-delete"
     };
     cluster
         .until("agents say what they can", async || able("node-a").await && able("node-b").await)

@@ -16,6 +16,9 @@ pub const FEATURES: &str = "projectcalico.org/agent-features";
 /// The word for what this crate describes.
 pub const FEATURE: &str = "confirm";
 
+/// The word for [`Mark::deletes`], which came later.
+pub const FEATURE_DELETE: &str = "confirm-delete";
+
 /// So many bytes Kubernetes lets the annotations of an object have, names included.
 pub const MOST_BYTES: usize = 256 << 10;
 
@@ -125,6 +128,10 @@ pub struct Mark {
     /// On the lead: how the transaction ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// What is unconfirmed is that the object is deleted: nodes work as if it were, the object stays until that
+    /// is confirmed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletes: bool,
     /// The object as it was; null if there was none.
     pub previous: Value,
 }
@@ -148,6 +155,9 @@ impl Mark {
         if mark.transaction.is_empty() || mark.within == 0 {
             return Err(BadMark("want a transaction and a time".into()));
         }
+        if mark.deletes && mark.previous.is_null() {
+            return Err(BadMark("deletes what was not there".into()));
+        }
         if !mark.previous.is_null() && Object::of(&mark.previous) != Object::of(object) {
             return Err(BadMark("the previous form is another object's".into()));
         }
@@ -165,6 +175,15 @@ impl Mark {
             object["metadata"]["annotations"] = json!({});
         }
         object["metadata"]["annotations"][ANNOTATION] = json!(self).to_string().into();
+    }
+
+    /// The object as it is to be when the change has ended so, to be written in the place of `live`. `None`: it is
+    /// to be deleted.
+    pub fn ended(&self, decision: Decision, live: &Value) -> Option<Value> {
+        match decision {
+            Decision::Confirmed => (!self.deletes).then(|| unmarked(live)),
+            Decision::Reverted => self.restored(live),
+        }
     }
 
     /// The object as it was, to be written in the place of `live`. `None`: it is to be deleted.

@@ -29,8 +29,12 @@ fn gone(update: &Update) -> Update {
     Update::NetworkSet(id.clone(), None)
 }
 
+/// This one is deleted, the others are written.
+const DELETED: usize = 2;
+
 fn new_form(n: usize) -> Update {
-    update(&set(&format!("s{n}"), Some("10.0.0.0/8")))
+    let written = update(&set(&format!("s{n}"), Some("10.0.0.0/8")));
+    if n == DELETED { gone(&written) } else { written }
 }
 
 /// Even objects were there before, odd ones were created.
@@ -46,7 +50,8 @@ fn marked(n: usize, decision: Option<Decision>) -> Arc<Marked> {
     let name = format!("s{n}");
     let previous = if n.is_multiple_of(2) { set(&name, None) } else { Value::Null };
     let lead = object(0);
-    let mark = Mark { transaction: "t".into(), within: WINDOW, lead, decision, previous };
+    let deletes = n == DELETED;
+    let mark = Mark { transaction: "t".into(), within: WINDOW, lead, decision, deletes, previous };
     let mut carrier = set(&name, Some("10.0.0.0/8"));
     mark.put_on(&mut carrier);
     let read = Mark::of(&carrier).unwrap().unwrap();
@@ -246,12 +251,14 @@ fn a_decision_of_the_store_comes_first() {
 fn bad_marks_are_named() {
     let good = marked(0, None).mark.clone();
     let other = Mark { previous: set("other", None), ..good.clone() };
-    let hasty = Mark { within: 0, ..good };
+    let hasty = Mark { within: 0, ..good.clone() };
+    let absent = Mark { deletes: true, previous: Value::Null, ..good };
     for (what, text) in [
         ("no JSON", "{".to_owned()),
         ("nothing in it", "{}".to_owned()),
         ("another object", json!(other).to_string()),
         ("no time", json!(hasty).to_string()),
+        ("nothing to delete", json!(absent).to_string()),
     ] {
         let mut object = set("s0", None);
         object["metadata"]["annotations"] = json!({confirm::mark::ANNOTATION: text});
@@ -271,4 +278,8 @@ fn what_comes_back_keeps_what_the_server_knows() {
     want["metadata"]["resourceVersion"] = "7".into();
     assert_eq!(mark.restored(&live), Some(want));
     assert_eq!(marked(1, None).mark.restored(&live), None, "it was created");
+    let ended = |n, decision| marked(n, None).mark.ended(decision, &live).is_some();
+    let there = [0, 1, DELETED]
+        .map(|n| [Decision::Confirmed, Decision::Reverted].map(|decision| ended(n, decision)));
+    assert_eq!(there, [[true, true], [true, false], [false, true]]);
 }

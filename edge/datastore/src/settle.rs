@@ -1,6 +1,5 @@
 //! The end of an unconfirmed change, in the store. The protocol is `confirm`'s.
 
-use confirm::mark::unmarked;
 use confirm::{Decision, Guarded, Mark, Object};
 use serde_json::Value;
 
@@ -106,11 +105,7 @@ async fn carry_out(
         let Some((live, mark)) = marked(datastore, transaction, at).await? else {
             return Ok(false);
         };
-        let wanted = match decision {
-            Decision::Confirmed => Some(unmarked(&live)),
-            Decision::Reverted => mark.restored(&live),
-        };
-        let done = match wanted {
+        let done = match mark.ended(decision, &live) {
             Some(object) => swap(datastore, at, &object).await?,
             None => remove(datastore, at, &live).await?,
         };

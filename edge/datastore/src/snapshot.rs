@@ -62,6 +62,27 @@ pub fn replace(
     std::fs::File::open(folder)?.sync_all()
 }
 
+/// Whether all objects of some kinds can be read now; none of them is kept.
+///
+/// # Errors
+/// [`Error`], at the first kind that cannot be read whole. A kind that the server does not know has no objects.
+pub async fn read_through(datastore: &Datastore, kinds: &[Resource]) -> Result<(), Error> {
+    for kind in kinds {
+        let mut more = None;
+        loop {
+            let page = match datastore.list(kind, PAGE, more.as_deref()).await {
+                Err(Error::NotFound(_)) => break,
+                other => other?,
+            };
+            more = page.more;
+            if more.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// All objects of a kind; none if the server does not know it.
 async fn read(datastore: &Datastore, kind: &Resource) -> Result<Option<Vec<Value>>, Error> {
     let (mut all, mut more) = (Vec::new(), None);

@@ -22,7 +22,7 @@ pub trait Sink: Send + Sync + 'static {
     fn update(&self, update: Update);
     /// A change for the agent.
     fn seen(&self, seen: Seen);
-    /// An object that counts as absent, or parts of it, and why; no reasons: it is fine (again), or
+    /// An object that counts as absent or fails closed, or parts of it, and why; no reasons: it is fine (again), or
     /// gone. `object` is `Kind namespace/name`.
     fn refused(&self, object: &str, reasons: &[String]);
     /// How it goes.
@@ -287,6 +287,9 @@ impl<S: Sink> Follower<S> {
         match mark {
             Ok(Some((object, mark))) => {
                 let gone = read.update.as_ref().map(gone);
+                if mark.deletes {
+                    read.update.clone_from(&gone);
+                }
                 let marked = Marked::new(mark, gone).map(Arc::new);
                 read.seen = marked.map(|marked| Seen::Unconfirmed(object, Some(marked)));
             }
