@@ -3,250 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod etcd;
+
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, GetOptions};
+use etcd::{Cluster, NAMES, PORT, Pod, ROOT, reaches, wep_key};
+use etcd_client::CompactionOptions;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use testkit::{Etcd, Netns, Server, Topology, tcp_reply};
-use tokio::runtime::Runtime;
-
-const CALICO: &str = env!("CARGO_BIN_EXE_calico");
-const NAMES: [&str; 2] = ["node-a", "node-b"];
-const PORT: u16 = 8080;
-const ROOT: &str = "/calico/resources/v3/projectcalico.org";
-const SOON: Duration = Duration::from_secs(30);
-
-/// The way from the nodes, at 10.0.0.1:2379, to `port` of this machine.
-fn way(topology: &Topology, port: u16) {
-    topology.fabric.sh("ip addr add 10.0.0.1/24 dev br0");
-    let listener = topology.fabric.run(|| TcpListener::bind("10.0.0.1:2379")).unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            if let Ok(there) = TcpStream::connect(("127.0.0.1", port)) {
-                carry(&stream, &there);
-            }
-        }
-    });
-}
-
-/// Carries bytes both ways until either side ends.
-fn carry(here: &TcpStream, there: &TcpStream) {
-    for (from, to) in [(here, there), (there, here)] {
-        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut from, &mut to);
-            let _ = from.shutdown(std::net::Shutdown::Both);
-            let _ = to.shutdown(std::net::Shutdown::Both);
-        });
-    }
-}
-
-struct Cluster {
-    folder: tempfile::TempDir,
-    topology: Topology,
-    etcd: Etcd,
-    runtime: Runtime,
-    agents: Vec<Option<Child>>,
-}
-
-struct Pod {
-    name: &'static str,
-    node: usize,
-    container: String,
-    /// What the runtime calls it by; nothing for a container that is no pod.
-    args: String,
-    netns: Netns,
-    addresses: Vec<IpAddr>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for agent in self.agents.iter_mut().flatten() {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let topology = Topology::new(2, 1500);
-        let etcd = Etcd::start();
-        let port = etcd.url().rsplit(':').next().unwrap().parse().unwrap();
-        way(&topology, port);
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
-        Self { folder, topology, etcd, runtime, agents: vec![None, None] }
-    }
-
-    fn run_dir(&self, node: usize) -> PathBuf {
-        self.folder.path().join(NAMES[node])
-    }
-
-    fn run_agent(&mut self, node: usize) {
-        let dir = self.run_dir(node);
-        std::fs::create_dir_all(&dir).unwrap();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log"));
-        let mut command = Command::new(CALICO);
-        command
-            .args(["node", "--config-file"])
-            .arg(dir.join("felix.cfg"))
-            .env_remove("KUBECONFIG")
-            .env("NODENAME", NAMES[node])
-            .env("DATASTORE_TYPE", "etcdv3")
-            .env("CALICO_RUN_DIR", &dir)
-            .env("CALICO_LIB_DIR", &dir)
-            .env("NO_DEFAULT_POOLS", "true")
-            .env("FELIX_REPORTINGINTERVALSECS", "1")
-            .env("FELIX_REPORTINGTTLSECS", "3")
-            .env("FELIX_ENDPOINTREPORTINGENABLED", "true")
-            .stdin(Stdio::null())
-            .stderr(log.unwrap());
-        if node == 0 {
-            command.env("ETCD_ENDPOINTS", "http://10.0.0.1:2379");
-        } else {
-            // As an agent without the start script of upstream's image is told.
-            std::fs::write(dir.join("felix.cfg"), "EtcdAddr = 10.0.0.1:2379\n").unwrap();
-        }
-        self.agents[node] = Some(self.topology.nodes[node].netns.spawn(&mut command));
-    }
-
-    fn kill_agent(&mut self, node: usize) {
-        let mut agent = self.agents[node].take().unwrap();
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-    }
-
-    fn logs(&self) -> String {
-        let read = |node: usize| {
-            std::fs::read_to_string(self.run_dir(node).join("log")).unwrap_or_default()
-        };
-        format!("{}\n{}", read(0), read(1))
-    }
-
-    fn until(&self, what: &str, good: impl Fn() -> bool) {
-        let until = Instant::now() + SOON;
-        while !good() {
-            assert!(Instant::now() < until, "{what}\n{}", self.logs());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    // etcd, as other programs use it
-
-    fn raw<T>(&self, act: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>) -> T {
-        self.runtime.block_on(async {
-            let mut client = Client::connect([self.etcd.url()], None).await.unwrap();
-            act(&mut client).await.unwrap()
-        })
-    }
-
-    fn put(&self, key: &str, value: &Value) {
-        self.raw(async |client| client.put(key, value.to_string(), None).await);
-    }
-
-    fn get(&self, key: &str) -> Option<Value> {
-        let answer = self.raw(async |client| client.get(key, None).await);
-        let kv = answer.kvs().first()?;
-        Some(serde_json::from_slice(kv.value()).unwrap())
-    }
-
-    fn lease_of(&self, key: &str) -> Option<i64> {
-        let answer = self.raw(async |client| client.get(key, None).await);
-        answer.kvs().first().map(etcd_client::KeyValue::lease)
-    }
-
-    fn delete(&self, key: &str) {
-        self.raw(async |client| client.delete(key, None).await);
-    }
-
-    fn keys(&self, prefix: &str) -> Vec<String> {
-        let options = GetOptions::new().with_prefix().with_keys_only();
-        let answer = self.raw(async |client| client.get(prefix, Some(options)).await);
-        answer.kvs().iter().map(|kv| kv.key_str().unwrap().to_owned()).collect()
-    }
-
-    // the tools
-
-    fn ctl(&self, args: &[&str], input: &str) -> String {
-        use std::io::Write as _;
-        let mut command = Command::new(CALICO);
-        command.arg("ctl").args(args).env("DATASTORE_TYPE", "etcdv3");
-        command.env("ETCD_ENDPOINTS", self.etcd.url());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let [out, err] = [&output.stdout, &output.stderr]
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        assert!(output.status.success(), "{args:?}: {err}");
-        out
-    }
-
-    fn pod(name: &'static str, node: usize) -> Pod {
-        let args = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}");
-        let container = format!("c-{name}");
-        Pod { name, node, container, args, netns: Netns::new(), addresses: Vec::new() }
-    }
-
-    fn call(&self, command: &str, pod: &Pod) -> Result<Value, Value> {
-        use std::io::Write as _;
-        let socket = self.run_dir(pod.node).join("cni.sock");
-        let config =
-            json!({"cniVersion": "1.1.0", "name": "net", "type": "calico-cni", "socket": socket});
-        let mut plugin = Command::new(Path::new(CALICO).with_file_name("calico-cni"));
-        plugin
-            .env_clear()
-            .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", &pod.container)
-            .env("CNI_NETNS", pod.netns.path())
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", "/opt/cni/bin")
-            .env("CNI_ARGS", &pod.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut child = plugin.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let document = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        if output.status.success() { Ok(document) } else { Err(document) }
-    }
-
-    /// ADD as a runtime does it: what fails is tried again.
-    fn add(&self, pod: &mut Pod) {
-        let until = Instant::now() + Duration::from_mins(1);
-        loop {
-            match self.call("ADD", pod) {
-                Ok(result) => {
-                    let ips = result["ips"].as_array().unwrap().iter();
-                    let text = ips.map(|ip| ip["address"].as_str().unwrap().split('/').next());
-                    pod.addresses = text.map(|a| a.unwrap().parse().unwrap()).collect();
-                    return;
-                }
-                Err(e) => {
-                    assert!(Instant::now() < until, "ADD {}: {e}\n{}", pod.name, self.logs());
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-            }
-        }
-    }
-}
-
-fn reaches(from: &Pod, to: &Pod) -> bool {
-    let at = SocketAddr::new(to.addresses[0], PORT);
-    tcp_reply(&from.netns, at, Duration::from_millis(700)).as_deref() == Some(to.name)
-}
-
-fn wep_key(node: &str, namespace: &str, orchestrator: &str, workload: &str) -> String {
-    let node = node.replace('-', "--");
-    let workload = workload.replace('-', "--");
-    format!("{ROOT}/workloadendpoints/{namespace}/{node}-{orchestrator}-{workload}-eth0")
-}
+use testkit::{Netns, Server};
 
 /// Denies what goes to endpoints that have `app` among their labels, as upstream's calicoctl writes it.
 fn denial(name: &str, app: &str) -> Value {
@@ -277,8 +44,11 @@ fn a_cluster_on_etcd() {
     what_is_written(&cluster, &x, &y);
     policy(&cluster, &x, &y);
     reports(&mut cluster, &x, &y);
+    what_cannot_be_read(&cluster, &x, &y);
     containers(&cluster, &x);
     etcd_away(&mut cluster, &x, &y);
+    cut_off(&cluster, &x, &y);
+    gone_while_cut_off(&cluster);
     all_goes(&cluster, &[&x, &y]);
 }
 
@@ -399,12 +169,99 @@ fn containers(cluster: &Cluster, x: &Pod) {
     cluster.until("the container's endpoint goes", || cluster.get(&key).is_none());
 }
 
-/// etcd is killed and comes back: what is in force stays.
+/// What another program wrote past all checks: it closes whom it may be about, and is told.
+fn what_cannot_be_read(cluster: &Cluster, x: &Pod, y: &Pod) {
+    let key = format!("{ROOT}/networkpolicies/shop/broken");
+    let policy = |selector: Value, action: &str| {
+        json!({"kind": "NetworkPolicy", "apiVersion": "projectcalico.org/v3",
+            "metadata": {"name": "broken", "namespace": "shop"},
+            "spec": {"tier": "default", "selector": selector, "types": ["Ingress"],
+                "ingress": [{"action": action}]}})
+    };
+    let told = |node: usize| -> Option<String> {
+        let status = cluster.status(node);
+        let refused = status["refused"].as_array().unwrap().iter();
+        let mut ours = refused.filter(|r| r["object"] == "NetworkPolicy shop/broken");
+        ours.next().map(|r| r["reasons"].to_string())
+    };
+    // Whom it is about nobody knows: everybody in its namespace, in the direction that it names.
+    cluster.put(&key, &policy(json!("app == "), "Allow"));
+    cluster.until("its namespace is closed", || !reaches(x, y) && !reaches(y, x));
+    let reasons = told(1).unwrap();
+    assert!(reasons.contains("spec.selector") && reasons.contains("fails closed"), "{reasons}");
+    // A rule that cannot be read denies; whom the policy is about is known.
+    cluster.put(&key, &policy(json!("app == 'y'"), "Refuse"));
+    cluster.until("who is not selected is open again", || reaches(y, x));
+    assert!(!reaches(x, y), "and who is selected is not");
+    let reasons = told(0).unwrap();
+    assert!(reasons.contains("spec.ingress[0]") && reasons.contains("Refuse"), "{reasons}");
+    let calls = || cluster.logs().matches("object refused").count();
+    cluster.until("each agent tells of each version", || calls() == 4);
+    cluster.put(&key, &policy(json!("app == 'y'"), "Allow"));
+    cluster.until("it can be read", || reaches(x, y) && told(0).is_none() && told(1).is_none());
+    cluster.delete(&key);
+    assert_eq!(calls(), 4, "each once");
+}
+
+/// etcd is killed and comes back: what is in force stays, what changes afterwards is enforced.
 fn etcd_away(cluster: &mut Cluster, x: &Pod, y: &Pod) {
     kill(Pid::from_raw(cluster.etcd.pid()), Signal::SIGKILL).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     assert!(reaches(x, y), "without etcd, traffic goes on");
     cluster.etcd.restart();
+    let key = format!("{ROOT}/globalnetworkpolicies/late");
+    cluster.put(&key, &denial("late", "y"));
+    cluster.until("a policy that comes after etcd is enforced", || !reaches(x, y));
+    cluster.delete(&key);
+    cluster.until("and goes", || reaches(x, y));
+}
+
+/// What happens meanwhile is forgotten before the nodes can ask for it.
+fn cut_off(cluster: &Cluster, x: &Pod, y: &Pod) {
+    let key = |name: &str| format!("{ROOT}/globalnetworkpolicies/{name}");
+    let wep = wep_key("node-a", "shop", "k8s", "x");
+    let mut endpoint = cluster.get(&wep).unwrap();
+    endpoint["metadata"]["labels"]["app"] = json!("x");
+    cluster.put(&wep, &endpoint);
+    cluster.put(&key("old"), &denial("old", "y"));
+    cluster.until("y is closed", || !reaches(x, y));
+    let lists = || cluster.logs().matches("the history of").count();
+    let before = lists();
+    cluster.way.cut();
+    cluster.delete(&key("old"));
+    cluster.put(&key("new"), &denial("new", "x"));
+    cluster.raw(async |client| {
+        let last = client.get("nothing", None).await?.header().unwrap().revision();
+        client.compact(last, Some(CompactionOptions::new().with_physical())).await
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!reaches(x, y) && reaches(y, x), "cut off, what is in force stays");
+    cluster.way.open();
+    cluster.until("the policies are those of now", || reaches(x, y) && !reaches(y, x));
+    assert!(lists() > before, "they were listed again:\n{}", cluster.logs());
+    cluster.delete(&key("new"));
+    cluster.until("and changes come again", || reaches(y, x));
+}
+
+/// A pod ends while nobody can be told: the runtime is answered, and the records follow.
+fn gone_while_cut_off(cluster: &Cluster) {
+    let mut z = Cluster::pod("z", 0);
+    cluster.add(&mut z);
+    let (wep, handle) =
+        (wep_key("node-a", "shop", "k8s", "z"), "/calico/ipam/v2/handle/net.c-z".to_owned());
+    cluster
+        .until("it is written", || cluster.get(&wep).is_some() && cluster.get(&handle).is_some());
+    cluster.way.cut();
+    let begun = Instant::now();
+    cluster.call("DEL", &z).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    cluster.call("DEL", &z).unwrap();
+    let routes = cluster.topology.nodes[0].netns.out("ip route show table all");
+    assert!(!routes.contains(&z.addresses[0].to_string()), "{routes}");
+    assert!(cluster.get(&wep).is_some() && cluster.get(&handle).is_some(), "nobody was told yet");
+    cluster.way.open();
+    let gone = || cluster.get(&wep).is_none() && cluster.get(&handle).is_none();
+    cluster.until("its records go", gone);
 }
 
 /// Nothing is left of pods that are gone.
@@ -416,4 +273,25 @@ fn all_goes(cluster: &Cluster, pods: &[&Pod]) {
     cluster.until("no endpoint is left", || {
         cluster.keys(&format!("{ROOT}/workloadendpoints/")).is_empty()
     });
+    cluster.until("no address is held", || cluster.keys("/calico/ipam/v2/handle/net.").is_empty());
+    // What is left in the blocks is the nodes' own: their ends of the tunnels.
+    for key in cluster.keys("/calico/ipam/v2/assignment/") {
+        let block = cluster.get(&key).unwrap();
+        let held = block["allocations"].as_array().unwrap().iter().filter(|a| !a.is_null()).count();
+        let of = |a: &Value| a["handle_id"].as_str().unwrap_or_default().to_owned();
+        let handles: Vec<String> = block["attributes"].as_array().unwrap().iter().map(of).collect();
+        let tunnels = handles.iter().all(|handle| handle.starts_with("vxlan-tunnel-addr-"));
+        assert!(tunnels && held == handles.len(), "{block}");
+    }
+    for node in &cluster.topology.nodes {
+        let links = node.netns.out("ip -o link");
+        let routes = node.netns.out("ip route show table all");
+        let of_pods = |text: &str, word: &str| text.lines().any(|line| line.contains(word));
+        assert!(!of_pods(&links, " cali"), "{links}");
+        assert!(!of_pods(&routes, "dev cali"), "{routes}");
+        for pod in pods {
+            let address = pod.addresses[0].to_string();
+            assert!(!routes.split_whitespace().any(|word| word == address), "{routes}");
+        }
+    }
 }
