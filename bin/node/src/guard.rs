@@ -388,7 +388,8 @@ pub(crate) async fn stranded(settings: &Settings, cut_off: bool, pods: &Pods) {
     if cut_off || guard.is_empty() {
         return std::future::pending().await;
     }
-    let (mut told, mut last) = (0, over_at(&guard));
+    // What was over before the start has waited long enough for others, and this API not at all.
+    let (mut told, mut last) = (0, over_at(&guard).max(uptime()));
     while uptime() < last.saturating_add(ANSWER) {
         tokio::time::sleep(AGAIN).await;
         if *pods.listed.borrow() {
