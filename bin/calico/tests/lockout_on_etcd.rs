@@ -154,13 +154,19 @@ fn changes_are_taken_back() {
 #[test]
 fn every_verb_can_be_taken_back() {
     let (cluster, _servers) = start();
-    let verbs: [&[&str]; 3] = [
+    let deny = r#"{"spec": {"ingress": [{"action": "Deny"}]}}"#;
+    let later = r#"{"spec": {"order": 20}}"#;
+    // What is done, and what somebody else would do to the same object.
+    let verbs: [(&[&str], &[&str]); 3] = [
         // Without a policy that allows anything the tier denies, and without any policy the host is closed.
-        &["delete", "gnp", "open"],
-        &["patch", "gnp", "open", "--patch", r#"{"spec": {"ingress": [{"action": "Deny"}]}}"#],
-        &["label", "hep", "node-a", "is=other", "--overwrite"],
+        (&["delete", "gnp", "open"], &["delete", "gnp", "open"]),
+        (&["patch", "gnp", "open", "--patch", deny], &["patch", "gnp", "open", "--patch", later]),
+        (
+            &["label", "hep", "node-a", "is=other", "--overwrite"],
+            &["label", "hep", "node-a", "is=third", "--overwrite"],
+        ),
     ];
-    for words in verbs {
+    for (words, others) in verbs {
         let run = |within: &str| {
             let said = cluster.ctl(&[words, ["--confirm-within", within].as_slice()].concat(), "");
             assert!(said.contains("calicoctl confirm"), "{words:?}: {said}");
@@ -169,8 +175,8 @@ fn every_verb_can_be_taken_back() {
         run("6s");
         until(&cluster, &format!("{words:?} is in force"), || !is_reached(&cluster, 0));
         assert_eq!(cluster.keys(&format!("{ROOT}/globalnetworkpolicies/")), before, "{words:?}");
-        let again = cluster.ask_ctl(&[words, &["--confirm-within", "6s"]].concat(), "");
-        assert!(again.unwrap_err().contains("is part of unconfirmed change"), "{words:?}");
+        let again = cluster.ask_ctl(&[others, &["--confirm-within", "6s"]].concat(), "");
+        assert!(again.unwrap_err().contains("is part of unconfirmed change"), "{others:?}");
         until(&cluster, &format!("{words:?} is taken back"), || both(&cluster, true));
         until(&cluster, "and the store follows", || is_back(&cluster) && nothing_waits(&cluster));
     }

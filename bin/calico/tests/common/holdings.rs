@@ -30,6 +30,12 @@ pub(crate) fn holdings(s: &Sandbox, nodes: &[&str]) -> Holdings {
         handles: attributes.map(|a| text(&a["handle_id"])).collect(),
         links: pods("ip -o link", "cali").into_iter().filter(|l| !l.contains(".calico")).collect(),
         routes: pods("ip route show table all", "dev cali"),
-        rules: pods("nft -s list ruleset", ""),
+        rules: nodes.iter().flat_map(|node| rules(s, node)).collect(),
     }
+}
+
+/// What is in a node's tables; not whether they are sealed, which the agent does when it has time.
+fn rules(s: &Sandbox, node: &str) -> Vec<String> {
+    let all = s.on_node(node, "nft -s list ruleset").replace("table ip calico-seal {\n}\n", "");
+    all.lines().map(str::to_owned).collect()
 }
