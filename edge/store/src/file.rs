@@ -56,7 +56,7 @@ impl File {
         let prepare = |source| OpenError::Prepare { path: path.into(), source };
         // A file that is there may be somebody else's: its mode waits until it is known for ours.
         if !path.exists() {
-            private(path).map_err(prepare)?;
+            create_private(path).map_err(prepare)?;
         }
         let fail = |error: rusqlite::Error| explain(path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -71,7 +71,7 @@ impl File {
         configure(&db, options.durability).map_err(fail)?;
         let fresh = create(&mut db).map_err(fail)?;
         check(&db, path)?;
-        private(path).map_err(prepare)?;
+        make_private(path).map_err(prepare)?;
         let found = migrate::migrate(&mut db).map_err(fail)?;
         if found != FORMAT && !fresh {
             tracing::info!(path = %path.display(), from = found, to = FORMAT, "store file migrated");
@@ -130,14 +130,21 @@ fn cannot_create(path: &Path, error: &io::Error) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", path.display())))
 }
 
-/// Makes the file if it is not there, and nobody else's to read: secrets are in it. SQLite gives its
-/// log the mode of the file; one that is left from before gets it here.
-pub(crate) fn private(path: &Path) -> io::Result<()> {
+/// Makes a file, if it is not there, for its owner only: secrets will be in it.
+fn create_private(path: &Path) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file and its log nobody else's to read. SQLite gives the log the mode of the file; one that is
+/// left from before gets it here. By name: whoever closes a file loses the locks that his process has on it.
+fn make_private(path: &Path) -> io::Result<()> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     match std::fs::set_permissions(Path::new(&log), Permissions::from_mode(0o600)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -147,7 +154,9 @@ pub(crate) fn private(path: &Path) -> io::Result<()> {
 impl File {
     /// Copies the whole database to a file, page by page, and leaves that in rollback mode: one file.
     pub(crate) fn copy(&self, to: &Path) -> Result<(), rusqlite::Error> {
-        private(to).map_err(|error| cannot_create(to, &error))?;
+        create_private(to)
+            .and_then(|()| make_private(to))
+            .map_err(|error| cannot_create(to, &error))?;
         let mut target = Connection::open(to)?;
         target.pragma_update(None, "synchronous", "OFF")?;
         let copy = Backup::new(&self.db, &mut target)?;
