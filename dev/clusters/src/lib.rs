@@ -2,7 +2,7 @@
 //!
 //! What goes in: a seed. What comes out: a [`policy::View`] of a small cluster with policies of every
 //! shape, the [`model::Update`]s that tell a calculation about it in some order, random changes of
-//! it, packets worth asking about, and ever smaller views for a counterexample.
+//! it, packets worth asking about, ever smaller views for a counterexample, and that as YAML.
 //!
 //! Invariants: a seed gives the same cluster, changes and packets everywhere; addresses, interfaces
 //! and nodes are those of [`layout`], so that a test can lay the cables before it knows the policies;
@@ -20,6 +20,7 @@ mod change;
 mod dice;
 mod generate;
 pub mod layout;
+mod objects;
 mod packets;
 mod rules;
 mod shrink;
@@ -27,6 +28,7 @@ mod shrink;
 pub use change::changes;
 pub use dice::Dice;
 pub use generate::cluster;
+pub use objects::{objects, yaml};
 pub use packets::sample;
 pub use shrink::smaller;
 

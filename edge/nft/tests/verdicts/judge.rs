@@ -243,8 +243,9 @@ pub(crate) fn shrink(world: &mut World, view: &View, packet: &Packet) -> String 
     let (from, to) = way(packet);
     let tables = world.node.out("nft list ruleset");
     format!(
-        "Smallest cluster:\n{smallest:#?}\nThe packet goes from {from:?} to {to:?}; the \
+        "Smallest cluster:\n{}\nThe packet goes from {from:?} to {to:?}; the \
          specification says {:?}: {decision:#?}\n{tables}",
+        clusters::yaml(&smallest),
         expected(&smallest, packet)
     )
 }
