@@ -7,16 +7,18 @@ use model::endpoint::HostTarget;
 use model::policy::{EntityMatch, Icmp, NetworkSet, NetworkSetId, Profile, Stage, Tier};
 use model::update::Backend;
 use model::{
-    Action, HostEndpoint, IpVersion, NamedPort, NodeName, Policy, Port, Protocol, Rule,
-    TierName, WorkloadEndpoint,
+    Action, HostEndpoint, IpVersion, NamedPort, NodeName, Policy, Port, Protocol, Rule, TierName,
+    WorkloadEndpoint,
 };
 use policy::{Failsafe, NodeView, View};
+use selector::Selector;
 use serde_json::{Map, Value, json};
 
 const V3: &str = "projectcalico.org/v3";
 
 /// The view as YAML documents that `calicoctl why -f` reads. What a document cannot say is left out: which
-/// interfaces a node has beside those of host endpoints. Policies of all kinds become global ones.
+/// interfaces a node has beside those of host endpoints,
+/// and its addresses but one of each family. Policies of all kinds become global ones.
 pub fn yaml(view: &View) -> String {
     let text = |object| serde_saphyr::to_string(&object).expect("an object can be written");
     objects(view).into_iter().map(text).collect::<Vec<_>>().join("---\n")
@@ -89,9 +91,11 @@ fn felix(view: &View) -> Value {
 
 fn of_node(name: &NodeName, node: &NodeView) -> Value {
     let all = node.interfaces.iter().flat_map(|(_, addresses)| addresses);
-    let address = |a: &IpAddr| json!({"address": a.to_string(), "type": "InternalIP"});
-    let addresses: Vec<Value> = all.map(address).collect();
-    object("Node", json!({"name": name.as_str()}), json!({"addresses": addresses}))
+    let first =
+        |is: fn(&IpAddr) -> bool| all.clone().find(|a| is(a)).map(|a| IpNet::from(*a).to_string());
+    let (v4, v6) = (first(IpAddr::is_ipv4), first(IpAddr::is_ipv6));
+    let bgp = json!({"ipv4Address": v4, "ipv6Address": v6});
+    object("Node", json!({"name": name.as_str()}), json!({"bgp": bgp}))
 }
 
 /// A tier under a name that is nobody's: those that are built in have an order and an action of their own.
@@ -189,31 +193,34 @@ fn rules(rules: &[Rule]) -> Vec<Value> {
     rules.iter().flat_map(by_family).map(|r| rule(&r)).collect()
 }
 
-/// A rule with prefixes of both families is two: users may not mix them. Of a list that has prefixes,
-/// and none of a family, nothing of that family is.
+/// A rule with prefixes of both families is two: users may not mix them. Where no prefix of a family is
+/// left, or all are excluded, there is none for it: users may not write what matches nothing.
 fn by_family(rule: &Rule) -> Vec<Rule> {
     let sides = [&rule.source, &rule.destination];
-    let mut all = sides.into_iter().flat_map(|side| side.nets.iter().chain(&side.not_nets));
-    let families = [IpVersion::V4, IpVersion::V6];
-    if families.iter().filter(|v| all.clone().any(|net| IpVersion::of_net(net) == **v)).count() < 2
-        && all.all(|net| rule.ip_version.is_none_or(|v| v == IpVersion::of_net(net)))
-    {
+    let mut nets = sides.into_iter().flat_map(|side| side.nets.iter().chain(&side.not_nets));
+    if nets.next().is_none() {
         return vec![rule.clone()];
     }
-    let families = families.into_iter().filter(|v| rule.ip_version.is_none_or(|own| own == *v));
     let one = |version: IpVersion| {
+        let other = if version == IpVersion::V4 { Protocol::ICMPV6 } else { Protocol::ICMP };
+        if rule.protocol == Some(other) {
+            return None;
+        }
         let mut part = Rule { ip_version: Some(version), ..rule.clone() };
         for side in [&mut part.source, &mut part.destination] {
             let listed = !side.nets.is_empty();
             side.nets.retain(|net| IpVersion::of_net(net) == version);
             side.not_nets.retain(|net| IpVersion::of_net(net) == version);
-            if listed && side.nets.is_empty() {
+            let excluded = side.not_nets.iter().any(|net| net.prefix_len() == 0);
+            if excluded || (listed && side.nets.is_empty()) {
                 return None;
             }
         }
         Some(part)
     };
-    families.filter_map(one).collect()
+    let families = [IpVersion::V4, IpVersion::V6].into_iter();
+    let asked = families.filter(|v| rule.ip_version.is_none_or(|own| own == *v));
+    asked.filter_map(one).collect()
 }
 
 fn rule(rule: &Rule) -> Value {
@@ -246,8 +253,8 @@ fn side(side: &EntityMatch) -> Value {
     json!({
         "nets": texts(&side.nets),
         "notNets": texts(&side.not_nets),
-        "selector": side.selector.as_ref().map(|s| s.canonical()),
-        "notSelector": side.not_selector.as_ref().map(|s| s.canonical()),
+        "selector": side.selector.as_ref().map(Selector::canonical),
+        "notSelector": side.not_selector.as_ref().map(Selector::canonical),
         "ports": ports(&side.ports),
         "notPorts": ports(&side.not_ports),
         "services": service.map(|s| json!({"namespace": *s.namespace, "name": *s.name})),

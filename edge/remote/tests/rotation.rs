@@ -170,7 +170,7 @@ async fn is_refused(options: &EtcdOptions) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_and_authorities() {
-    const SHORT: Duration = Duration::from_secs(8);
+    const SHORT: Duration = Duration::from_secs(15);
     let (first, second) = (Authority::new("first"), Authority::new("second"));
     let mut etcd = Etcd::start_with_tls();
     restart(&mut etcd, &[&first], &first);
