@@ -388,9 +388,11 @@ pub(crate) async fn stranded(settings: &Settings, cut_off: bool, pods: &Pods) {
     if cut_off || guard.is_empty() {
         return std::future::pending().await;
     }
-    // What was over before the start has waited long enough for others, and this API not at all.
-    let (mut told, mut last) = (0, over_at(&guard).max(uptime()));
-    while uptime() < last.saturating_add(ANSWER) {
+    let (over, started) = (over_at(&guard), uptime());
+    // Where the time was over before, the API has told all only now: it is there, and may be slow.
+    let patience = if over <= started { LISTS } else { ANSWER };
+    let (mut told, mut last) = (0, over.max(started));
+    while uptime() < last.saturating_add(patience) {
         tokio::time::sleep(AGAIN).await;
         if *pods.listed.borrow() {
             return std::future::pending().await;

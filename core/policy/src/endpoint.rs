@@ -100,7 +100,7 @@ pub(crate) fn decide(
         Seen::Any(any) => {
             let index = judge.indexed(subject, kind, direction);
             let decided = index.decide(judge, subject, (kind, direction), packet);
-            return decided.ok_or(Seen::Any(any || index.has_rules));
+            return decided.ok_or(Seen::Any(any || index.has_rules()));
         }
     };
     let mut walk = Walk { judge, packet, direction, point: &subject.point, considered };

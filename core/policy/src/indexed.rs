@@ -12,41 +12,18 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use model::policy::{EntityMatch, Icmp};
-use model::{Action, IpVersion, PolicyId, Protocol, Rule, TierName};
+use model::{Action, IpVersion, Protocol, Rule};
 
 use crate::bits::Bits;
 use crate::decision::{Direction, Reason, Step, Verdict};
 use crate::endpoint::{Kind, Subject};
-use crate::judge::{Applied, Judge};
+use crate::judge::Judge;
+use crate::order::{Order, Placed};
 use crate::packet::Packet;
 use crate::rule::{self, End};
 
 /// How much an endpoint's sets may take before they are forgotten, bytes.
 const REMEMBERED: usize = 16 << 20;
-
-/// A rule, and where it stands.
-#[derive(Debug)]
-struct Placed<'v> {
-    rule: &'v Rule,
-    /// None for a profile's.
-    policy: Option<&'v PolicyId>,
-}
-
-/// A tier or a profile: rules up to `end`, and what follows when none decides.
-#[derive(Debug)]
-struct Stretch<'v> {
-    end: usize,
-    tier: Option<&'v TierName>,
-    otherwise: Otherwise,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Otherwise {
-    /// The next one.
-    Next,
-    /// Drop, for this reason.
-    Deny(Reason),
-}
 
 /// One side of the rules: what is different among them.
 #[derive(Debug)]
@@ -89,50 +66,22 @@ impl<K: Eq + Hash> Memory<K> {
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Index<'v> {
-    rules: Vec<Placed<'v>>,
-    stretches: Vec<Stretch<'v>>,
-    /// Rules that log are looked at, and decide nothing.
-    pub(crate) has_rules: bool,
+    order: Order<'v>,
     headers: Memory<(IpVersion, Protocol, Option<Icmp>)>,
     sources: Sides<'v>,
     destinations: Sides<'v>,
 }
 
 impl<'v> Index<'v> {
-    /// `applied` is what acts on `subject` ([`Judge::applied`]).
-    pub(crate) fn new(
-        judge: &Judge<'v>,
-        subject: &Subject<'_>,
-        (kind, direction): (Kind, Direction),
-        applied: &Applied<'v>,
-    ) -> Self {
-        let mut made = Builder { rules: Vec::new(), stretches: Vec::new(), has_rules: false };
-        let implicit_deny = !matches!(kind, Kind::PreDnat | Kind::Untracked);
-        for (tier, policies) in applied {
-            for policy in policies {
-                made.add(direction.of(&policy.ingress, &policy.egress), Some(&policy.id));
-            }
-            let denies = implicit_deny && tier.default_action == Action::Deny;
-            let otherwise = Otherwise::Deny(Reason::TierDefault);
-            made.end(Some(&tier.name), if denies { otherwise } else { Otherwise::Next });
-        }
-        if matches!(kind, Kind::Workload | Kind::HostLocal) {
-            for name in subject.profiles {
-                match judge.view().profiles.get(name) {
-                    Some(profile) => {
-                        made.add(direction.of(&profile.ingress, &profile.egress), None);
-                        made.end(None, Otherwise::Next);
-                    }
-                    // A profile that is listed but does not exist denies everything (2.1).
-                    None => made.end(None, Otherwise::Deny(Reason::Profile)),
-                }
-            }
-            made.end(None, Otherwise::Deny(Reason::NoProfile));
-        }
-        let Builder { rules, stretches, has_rules } = made;
-        let sources = Sides::new(End::Source, &rules);
-        let destinations = Sides::new(End::Destination, &rules);
-        Self { rules, stretches, has_rules, headers: Memory::default(), sources, destinations }
+    pub(crate) fn new(order: Order<'v>) -> Self {
+        let sources = Sides::new(End::Source, &order.rules);
+        let destinations = Sides::new(End::Destination, &order.rules);
+        Self { order, headers: Memory::default(), sources, destinations }
+    }
+
+    /// Whether there are rules, also such that log.
+    pub(crate) fn has_rules(&self) -> bool {
+        self.order.has_rules
     }
 
     /// What [`crate::endpoint::decide`] says, without what it considered.
@@ -144,7 +93,8 @@ impl<'v> Index<'v> {
         packet: &Packet,
     ) -> Option<Step> {
         let headers = self.headers.get((packet.version(), packet.protocol, packet.icmp), || {
-            Bits::of(self.rules.len(), |i| rule::headers(self.rules[i].rule, packet).is_ok())
+            let rules = &self.order.rules;
+            Bits::of(rules.len(), |i| rule::headers(rules[i].rule, packet).is_ok())
         });
         let source = self.sources.matching(judge, packet);
         let destination = self.destinations.matching(judge, packet);
@@ -154,11 +104,9 @@ impl<'v> Index<'v> {
             let plain = Step::plain(point, direction, verdict, reason, Vec::new());
             Step { stage: kind.stage(), ..plain }
         };
-        let mut start = 0;
-        for stretch in &self.stretches {
-            let first = matched(start..stretch.end);
-            start = stretch.end;
-            if let Some(Placed { rule, policy }) = first.map(|i| &self.rules[i]) {
+        for stretch in &self.order.stretches {
+            let first = matched(stretch.rules.clone());
+            if let Some(Placed { rule, policy }) = first.map(|i| &self.order.rules[i]) {
                 let verdict = match rule.action {
                     Action::Allow => Verdict::Allow,
                     Action::Deny => Verdict::Deny,
@@ -170,31 +118,13 @@ impl<'v> Index<'v> {
                 let rule = Some(rule.origin);
                 return Some(Step { tier, policy, rule, ..step(verdict, reason) });
             }
-            if let Otherwise::Deny(reason) = stretch.otherwise {
+            if let Some(reason) = stretch.otherwise {
                 let rule = (reason == Reason::Profile).then_some(0);
                 let tier = stretch.tier.cloned();
                 return Some(Step { tier, rule, ..step(Verdict::Deny, reason) });
             }
         }
         None
-    }
-}
-
-struct Builder<'v> {
-    rules: Vec<Placed<'v>>,
-    stretches: Vec<Stretch<'v>>,
-    has_rules: bool,
-}
-
-impl<'v> Builder<'v> {
-    fn add(&mut self, rules: &'v [Rule], policy: Option<&'v PolicyId>) {
-        self.has_rules |= !rules.is_empty();
-        let decide = rules.iter().filter(|rule| rule.action != Action::Log);
-        self.rules.extend(decide.map(|rule| Placed { rule, policy }));
-    }
-
-    fn end(&mut self, tier: Option<&'v TierName>, otherwise: Otherwise) {
-        self.stretches.push(Stretch { end: self.rules.len(), tier, otherwise });
     }
 }
 

@@ -12,6 +12,7 @@ use model::{HostEndpoint, IpVersion, NodeName, Policy, WorkloadEndpoint};
 use crate::decision::{Decision, Direction, Point};
 use crate::endpoint::{self, Kind, Seen, Subject};
 use crate::indexed::Index;
+use crate::order::Order;
 use crate::packet::Packet;
 use crate::path;
 use crate::standing::Standing;
@@ -157,8 +158,7 @@ impl<'a> Judge<'a> {
         let key = (subject.point.clone(), kind, direction);
         let known = self.indexed.borrow().get(&key).cloned();
         known.unwrap_or_else(|| {
-            let applied = self.applied(subject, kind, direction);
-            let made = Rc::new(Index::new(self, subject, (kind, direction), &applied));
+            let made = Rc::new(Index::new(Order::new(self, subject, (kind, direction))));
             self.indexed.borrow_mut().insert(key, made.clone());
             made
         })

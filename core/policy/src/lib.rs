@@ -30,6 +30,7 @@ mod decision;
 mod endpoint;
 mod indexed;
 mod judge;
+mod order;
 mod packet;
 mod path;
 mod place;

@@ -6,19 +6,19 @@
 //! and which places are asked, is `rule`'s and `place`'s word here as there.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::rc::Rc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use model::policy::EntityMatch;
-use model::{Action, IpVersion, NodeName, PolicyId, ProfileName, Protocol, Rule};
+use model::{Action, IpVersion, NodeName, Protocol, Rule};
 use selector::Selector;
 
 use crate::bits::Bits;
-use crate::classes::{Class, classes};
+use crate::classes::{Class, classes, rules};
 use crate::decision::{Direction, Verdict};
 use crate::endpoint::Kind;
 use crate::judge::Judge;
+use crate::order::{Order, Stretch};
 use crate::packet::Packet;
 use crate::place::{Finder, Place, Through, is_exempt};
 use crate::rule::{self, End};
@@ -71,14 +71,12 @@ impl Judge<'_> {
 
 /// A rule whose headers packets like the one in question can have.
 struct Match {
-    action: Action,
+    /// IPv4, IPv6.
     versions: [bool; 2],
     /// Numbers of the sides; none matches every address.
     source: Option<usize>,
     destination: Option<usize>,
 }
-
-type Matches = Rc<[Match]>;
 
 /// Which end of the packets is one class; the other is every class.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,8 +90,8 @@ struct Table<'a, 'v> {
     judge: &'a Judge<'v>,
     classes: &'a [Class<'v>],
     like: Packet,
-    policies: HashMap<(&'v PolicyId, Direction), Matches>,
-    profiles: HashMap<(&'v ProfileName, Direction), Matches>,
+    /// By the place of a rule in memory; those that such packets cannot match are not there.
+    rules: HashMap<*const Rule, Match>,
     /// By number of a side: the classes that it matches.
     sides: Vec<Bits>,
     on_node: HashMap<&'v NodeName, Bits>,
@@ -112,15 +110,9 @@ impl<'a, 'v> Table<'a, 'v> {
             bits: Vec::new(),
             labelled: Labelled::default(),
         };
-        let mut policies = HashMap::new();
-        for (id, policy) in view.policies.iter().filter(|(_, p)| !p.staged) {
-            policies.insert((id, Direction::Ingress), sides.matches(&policy.ingress));
-            policies.insert((id, Direction::Egress), sides.matches(&policy.egress));
-        }
-        let mut profiles = HashMap::new();
-        for (name, profile) in &view.profiles {
-            profiles.insert((name, Direction::Ingress), sides.matches(&profile.ingress));
-            profiles.insert((name, Direction::Egress), sides.matches(&profile.egress));
+        let mut matches = HashMap::new();
+        for rule in rules(view) {
+            matches.extend(sides.matches(rule).map(|it| (std::ptr::from_ref(rule), it)));
         }
         let sides = sides.bits;
         let mut on_node = HashMap::new();
@@ -139,7 +131,7 @@ impl<'a, 'v> Table<'a, 'v> {
                 exempt.insert((kind, direction), Bits::of(classes.len(), holds));
             }
         }
-        Self { judge, classes, like, policies, profiles, sides, on_node, exempt }
+        Self { judge, classes, like, rules: matches, sides, on_node, exempt }
     }
 
     /// By the sender's class: the classes that it reaches.
@@ -227,14 +219,11 @@ impl<'a, 'v> Table<'a, 'v> {
             let mut exempt = self.exempt(fixed, *kind, place.direction);
             exempt.keep(&asked.open);
             asked.open.remove(&exempt);
-            asked.tiers(place, *kind);
+            asked.all(place, *kind);
             asked.open.add(&exempt);
         }
         if let Some(kind) = place.last {
-            asked.tiers(place, kind);
-            if kind == Kind::Workload {
-                asked.profiles(place);
-            }
+            asked.all(place, kind);
         }
         asked.denied
     }
@@ -264,17 +253,18 @@ struct Asked<'a, 'v> {
 }
 
 impl Asked<'_, '_> {
-    /// Tiers in order: what the last leaves open stays so.
-    fn tiers(&mut self, place: &Place<'_>, kind: Kind) {
-        let implicit_deny = !matches!(kind, Kind::PreDnat | Kind::Untracked);
-        let applied = self.table.judge.applied(&place.subject, kind, self.direction);
-        for (tier, policies) in applied.iter() {
+    /// Asks the policies of one kind; what they leave open stays so.
+    fn all(&mut self, place: &Place<'_>, kind: Kind) {
+        let order = Order::new(self.table.judge, &place.subject, (kind, self.direction));
+        for Stretch { rules, otherwise, .. } in &order.stretches {
             let mut passed = Bits::none(self.table.classes.len());
-            for policy in policies {
-                let matches = &self.table.policies[&(&policy.id, self.direction)];
-                self.rules(matches, &mut passed);
+            for placed in &order.rules[rules.clone()] {
+                if self.open.is_empty() {
+                    break;
+                }
+                self.one(placed.rule, &mut passed);
             }
-            if implicit_deny && tier.default_action == Action::Deny {
+            if otherwise.is_some() {
                 self.denied.add(&self.open);
                 self.open = passed;
             } else {
@@ -283,45 +273,30 @@ impl Asked<'_, '_> {
         }
     }
 
-    /// Profiles in order; nothing stays open. One that is listed but does not exist denies
-    /// everything.
-    fn profiles(&mut self, place: &Place<'_>) {
-        for name in place.subject.profiles {
-            let Some(matches) = self.table.profiles.get(&(name, self.direction)) else { break };
-            // After the last tier there is nothing to pass to: Pass ends this profile only.
-            let mut passed = Bits::none(self.table.classes.len());
-            self.rules(matches, &mut passed);
-            self.open.add(&passed);
-        }
-        self.denied.add(&self.open);
-    }
-
     /// Takes from the open packets those that a rule decides about.
-    fn rules(&mut self, matches: &[Match], passed: &mut Bits) {
+    fn one(&mut self, rule: &Rule, passed: &mut Bits) {
+        let Some(it) = self.table.rules.get(&std::ptr::from_ref(rule)) else { return };
         let Fixed { end, class } = self.fixed;
+        let (near, far) = match end {
+            End::Source => (it.source, it.destination),
+            End::Destination => (it.destination, it.source),
+        };
         let version = IpVersion::of(self.table.classes[class].address);
-        for rule in matches.iter().filter(|m| m.versions[usize::from(version == IpVersion::V6)]) {
-            let (near, far) = match end {
-                End::Source => (rule.source, rule.destination),
-                End::Destination => (rule.destination, rule.source),
-            };
-            if rule.action == Action::Log || near.is_some_and(|s| !self.table.sides[s].has(class)) {
-                continue;
-            }
-            if self.open.is_empty() {
-                return;
-            }
-            let mut matched = self.open.clone();
-            if let Some(far) = far {
-                matched.keep(&self.table.sides[far]);
-            }
-            match rule.action {
-                Action::Deny => self.denied.add(&matched),
-                Action::Pass => passed.add(&matched),
-                Action::Allow | Action::Log => {}
-            }
-            self.open.remove(&matched);
+        let near_fails = near.is_some_and(|side| !self.table.sides[side].has(class));
+        if !it.versions[usize::from(version == IpVersion::V6)] || near_fails {
+            return;
         }
+        let mut matched = self.open.clone();
+        if let Some(far) = far {
+            matched.keep(&self.table.sides[far]);
+        }
+        match rule.action {
+            Action::Deny => self.denied.add(&matched),
+            Action::Pass => passed.add(&matched),
+            // Those that log were left out.
+            Action::Allow | Action::Log => {}
+        }
+        self.open.remove(&matched);
     }
 }
 
@@ -352,23 +327,15 @@ impl<'v> Sides<'_, 'v> {
         left
     }
 
-    fn matches(&mut self, rules: &'v [Rule]) -> Matches {
-        let one = |rule: &'v Rule| {
-            let versions = [IpVersion::V4, IpVersion::V6].map(|version| {
-                let nobody: IpAddr = match version {
-                    IpVersion::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-                    IpVersion::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-                };
-                rule::headers(rule, &between(&self.like, nobody, nobody)).is_ok()
-            });
-            Match {
-                action: rule.action,
-                versions,
-                source: self.side(rule, End::Source),
-                destination: self.side(rule, End::Destination),
-            }
-        };
-        rules.iter().map(one).filter(|m| m.versions.contains(&true)).collect()
+    /// What a rule matches; none if it matches no such packet.
+    fn matches(&mut self, rule: &'v Rule) -> Option<Match> {
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let versions = any.map(|any| rule::headers(rule, &between(&self.like, any, any)).is_ok());
+        versions.contains(&true).then(|| Match {
+            versions,
+            source: self.side(rule, End::Source),
+            destination: self.side(rule, End::Destination),
+        })
     }
 
     fn side(&mut self, rule: &'v Rule, end: End) -> Option<usize> {
