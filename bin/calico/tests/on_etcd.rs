@@ -98,6 +98,15 @@ fn policy(cluster: &Cluster, x: &Pod, y: &Pod) {
     cluster.put(&raw, &denial("default.no-y", "y"));
     cluster.until("a policy of upstream's form is enforced", || !reaches(x, y));
     assert!(reaches(y, x), "the other way is open");
+    // There are no pods to ask about: endpoints are known by theirs.
+    let json = |args: &[&str]| -> Value {
+        serde_json::from_str(&cluster.ctl(&[args, &["-o", "json"]].concat(), "")).unwrap()
+    };
+    let why = json(&["why", "shop/x", &format!("shop/y-1:{PORT}")]);
+    assert_eq!((&why["verdict"], &why["ingress"]["reason"]), (&json!("deny"), &json!("rule")));
+    let matrix = json(&["policy", "matrix", "--port", &PORT.to_string()]);
+    assert_eq!(matrix["pods"], json!(["shop/x", "shop/y-1"]));
+    assert_eq!(matrix["verdicts"], json!(["ad", "aa"]));
 
     // calicoctl lets one source in again, before it.
     let allow = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: let-x, namespace: shop}\n\

@@ -5,12 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use datastore::{Datastore, Resource};
 use serde_json::{Value, json};
-use testkit::{ControlPlane, Controllers, Netns, Server, Topology, tcp_reply};
+use testkit::{ControlPlane, Controllers, Netns, Processes, Server, Topology, tcp_reply};
 use tokio::runtime::Runtime;
 
 const CALICO: &str = env!("CARGO_BIN_EXE_calico");
@@ -27,13 +27,13 @@ const fn of_v1(plural: &'static str, kind: &'static str) -> Resource {
 }
 
 struct Cluster {
+    agents: Processes,
     folder: tempfile::TempDir,
     topology: Topology,
     plane: ControlPlane,
     /// Its threads are where the API server is.
     runtime: Runtime,
     api: Datastore,
-    agents: Vec<Option<Child>>,
 }
 
 struct Pod {
@@ -42,15 +42,6 @@ struct Pod {
     uid: String,
     netns: Netns,
     addresses: Vec<IpAddr>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for agent in self.agents.iter_mut().flatten() {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
 }
 
 impl Cluster {
@@ -67,7 +58,7 @@ impl Cluster {
             tokio::spawn(connect).await.unwrap()
         });
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, topology, plane, runtime, api, agents: vec![None, None] }
+        Self { folder, topology, plane, runtime, api, agents: Processes::new(2) }
     }
 
     fn ask<T: Send + 'static>(&self, act: impl AsyncFnOnce(Datastore) -> T + Send + 'static) -> T {

@@ -12,14 +12,14 @@ use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cni::protocol::codes;
 use datastore::{Datastore, Resource};
 use serde_json::{Value, json};
-use testkit::{Netns, Server, Topology, tcp_reply};
+use testkit::{Netns, Processes, Server, Topology, tcp_reply};
 
 const NODES: Resource = Resource::core("nodes", "Node");
 const PODS: Resource = Resource::core("pods", "Pod");
@@ -41,11 +41,11 @@ fn main() -> ExitCode {
 }
 
 struct Cluster {
+    agents: Processes,
     folder: tempfile::TempDir,
     topology: Topology,
     api: Datastore,
     kubeconfig: PathBuf,
-    agents: Vec<Option<Child>>,
 }
 
 struct Pod {
@@ -54,15 +54,6 @@ struct Pod {
     container: String,
     netns: Netns,
     addresses: Vec<IpAddr>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for agent in self.agents.iter_mut().flatten() {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
 }
 
 impl Cluster {
@@ -90,7 +81,7 @@ impl Cluster {
             let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
             api.create::<Value>(&NODES, None, &node).await.unwrap();
         }
-        let mut it = Self { folder, topology, api, kubeconfig, agents: vec![None, None] };
+        let mut it = Self { folder, topology, api, kubeconfig, agents: Processes::new(2) };
         it.run_agent(0);
         it.run_agent(1);
         it

@@ -12,13 +12,13 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datastore::{Datastore, Resource};
 use serde_json::{Value, json};
-use testkit::{Server, Topology, tcp_reply};
+use testkit::{Processes, Server, Topology, tcp_reply};
 
 const NODES: Resource = Resource::core("nodes", "Node");
 const POLICIES: Resource = Resource::calico("globalnetworkpolicies", "GlobalNetworkPolicy");
@@ -50,19 +50,10 @@ fn main() -> ExitCode {
 }
 
 struct Cluster {
+    agents: Processes,
     folder: tempfile::TempDir,
     topology: Topology,
     api: Datastore,
-    agents: Vec<Option<Child>>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for agent in self.agents.iter_mut().flatten() {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
 }
 
 impl Cluster {
@@ -83,7 +74,7 @@ impl Cluster {
         }
         tokio::spawn(server.serve(vec![listener, local], std::future::pending::<()>()));
         let api = Datastore::connect(Some(&folder.path().join("ours"))).await.unwrap();
-        let mut it = Self { folder, topology, api, agents: vec![None, None] };
+        let mut it = Self { folder, topology, api, agents: Processes::new(2) };
         for (node, name) in NAMES.iter().enumerate() {
             let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
             it.api.create::<Value>(&NODES, None, &object).await.unwrap();

@@ -1,5 +1,7 @@
 //! Who reaches whom.
 
+use std::collections::HashMap;
+
 use model::{IpVersion, Protocol};
 use policy::Verdict;
 use serde::Serialize;
@@ -67,7 +69,7 @@ pub fn matrix(asker: &Asker<'_>, question: &Question) -> Result<Matrix, String> 
     let mut addresses = Vec::new();
     let mut ends = Vec::with_capacity(workloads.len());
     for pod in workloads.values() {
-        let mut own: Vec<(IpVersion, usize)> = Vec::with_capacity(2);
+        let mut own: End = Vec::with_capacity(2);
         for address in &pod.addresses {
             let version = IpVersion::of(*address);
             if runs_over(version) && own.iter().all(|(v, _)| *v != version) {
@@ -78,19 +80,44 @@ pub fn matrix(asker: &Asker<'_>, question: &Question) -> Result<Matrix, String> 
         ends.push(own);
     }
     let reach = asker.judge().reach(&addresses, &like);
-    let letter = |from: &Vec<(IpVersion, usize)>, to: &Vec<(IpVersion, usize)>| {
-        let same = |(version, _): &(IpVersion, usize)| to.iter().find(|(v, _)| v == version);
-        let pair = from.iter().find_map(|a| same(a).map(|b| (a.1, b.1)));
-        match pair.map(|(from, to)| reach.verdict(from, to)) {
-            Some(Verdict::Allow) => 'a',
-            Some(Verdict::Deny) => 'd',
-            None => '-',
+    // Whose packets stay in one pod: a pod's to itself, and where several have one address.
+    let mut same_pod: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (number, end) in ends.iter().enumerate() {
+        for (_, address) in end {
+            same_pod.entry(reach.pod(*address)).or_default().push(number);
         }
+    }
+    // But for those, pods of one kind say the same.
+    let mut rows: HashMap<Vec<(IpVersion, usize)>, Vec<u8>> = HashMap::new();
+    let row = |from: &End| {
+        let kind = from.iter().map(|(version, at)| (*version, reach.class(*at))).collect();
+        let of_kind = rows.entry(kind).or_insert_with(|| {
+            ends.iter().map(|to| letter(from, to, |a, b| reach.of_classes(a, b))).collect()
+        });
+        let mut row = of_kind.clone();
+        for to in from.iter().flat_map(|(_, address)| &same_pod[&reach.pod(*address)]) {
+            row[*to] = letter(from, &ends[*to], |a, b| reach.verdict(a, b));
+        }
+        row.into_iter().map(char::from).collect()
     };
     Ok(Matrix {
         pods: workloads.keys().map(ToString::to_string).collect(),
         protocol: like.protocol.to_string(),
         port: question.port,
-        verdicts: ends.iter().map(|a| ends.iter().map(|b| letter(a, b)).collect()).collect(),
+        verdicts: ends.iter().map(row).collect(),
     })
+}
+
+/// A pod's families, in its order, each with the index of an address.
+type End = Vec<(IpVersion, usize)>;
+
+/// The verdict of a packet of the first family that both have.
+fn letter(from: &End, to: &End, verdict: impl Fn(usize, usize) -> Verdict) -> u8 {
+    let same = |version: IpVersion| to.iter().find(|(v, _)| *v == version);
+    let pair = from.iter().find_map(|(version, a)| same(*version).map(|(_, b)| (*a, *b)));
+    match pair.map(|(from, to)| verdict(from, to)) {
+        Some(Verdict::Allow) => b'a',
+        Some(Verdict::Deny) => b'd',
+        None => b'-',
+    }
 }

@@ -545,3 +545,38 @@ fn a_matrix_wants_a_port_and_shows_who_has_no_common_family() {
     assert_eq!(got.pods, ["other/six", "other/x", "shop/db", "shop/web"]);
     assert_eq!(got.verdicts, ["a---", "-ada", "-aaa", "-aaa"]);
 }
+
+/// Pods of one kind, one that has two addresses, and others that have one of these each.
+#[test]
+fn a_matrix_is_what_each_question_says() {
+    let mut objects = shop();
+    for (name, ips) in [("p", ["10.1.0.9", "fd00::9"]), ("q", ["10.1.0.9", "fd00::a"])] {
+        let mut two = pod("shop", name, &json!({"app": "db"}), Some(ips[0]));
+        two["status"]["podIPs"] = json!([{"ip": ips[0]}, {"ip": ips[1]}]);
+        objects.push(two);
+    }
+    objects.push(pod("shop", "r", &json!({"app": "db"}), Some("fd00::9")));
+    for n in 0..4 {
+        objects.push(pod("shop", &format!("db-{n}"), &json!({"app": "db"}), None));
+    }
+    let cluster = cluster(&objects);
+    let view = cluster.view();
+    let asker = Asker::new(&cluster, &view);
+    for port in [80, 81] {
+        let question = Question { port: Some(port), ..Question::default() };
+        let got = matrix(&asker, &question).unwrap();
+        for (from, row) in got.pods.iter().zip(&got.verdicts) {
+            for (to, letter) in got.pods.iter().zip(row.chars()) {
+                let (from, to) = (from.clone(), to.clone());
+                let one = asker.ask(&Question { from, to, ..question.clone() }, false);
+                let want = match one.map(|answer| answer.verdict.0) {
+                    Ok(policy::Verdict::Allow) => 'a',
+                    Ok(policy::Verdict::Deny) => 'd',
+                    Err(_) => '-',
+                };
+                assert_eq!(letter, want, "{port}: {got:?}");
+            }
+        }
+        assert_eq!(got.verdicts.len(), 10);
+    }
+}

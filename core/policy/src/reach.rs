@@ -38,10 +38,25 @@ impl Reach {
     /// What [`Judge::evaluate`] says to the packet from the address of index `from` to that of `to`.
     /// They must be of one family.
     pub fn verdict(&self, from: usize, to: usize) -> Verdict {
-        let same_pod = self.pod_of[from] == self.pod_of[to];
-        let reached = || self.reached[self.class_of[from] as usize].has(self.class_of[to] as usize);
         // What a pod sends to itself never leaves it.
-        if same_pod || reached() { Verdict::Allow } else { Verdict::Deny }
+        let one_pod = self.pod(from) == self.pod(to);
+        if one_pod { Verdict::Allow } else { self.of_classes(from, to) }
+    }
+
+    /// As [`Self::verdict`], for addresses of different pods.
+    pub fn of_classes(&self, from: usize, to: usize) -> Verdict {
+        let reached = &self.reached[self.class(from)];
+        if reached.has(self.class(to)) { Verdict::Allow } else { Verdict::Deny }
+    }
+
+    /// Number of an address's class, below [`Self::classes`].
+    pub fn class(&self, address: usize) -> usize {
+        self.class_of[address] as usize
+    }
+
+    /// The first of the addresses that belongs to the same pod as this one.
+    pub fn pod(&self, address: usize) -> usize {
+        self.pod_of[address] as usize
     }
 
     /// How many kinds of addresses there are, as far as policy is concerned.

@@ -20,6 +20,7 @@ mod etcd;
 mod kubelet;
 mod netns;
 mod probe;
+mod processes;
 mod supervisor;
 mod topology;
 mod wire;
@@ -30,6 +31,7 @@ pub use etcd::Etcd;
 pub use kubelet::{Furniture, NodeFolder};
 pub use netns::{NamedNetns, Netns, in_netns, unique};
 pub use probe::{Server, can_connect, tcp_reply, udp_reply};
+pub use processes::Processes;
 pub use topology::{Node, Topology};
 pub use wire::{RawIp, Wire};
 

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, GetOptions};
 use serde_json::{Value, json};
-use testkit::{Etcd, Netns, Topology, tcp_reply};
+use testkit::{Etcd, Netns, Processes, Topology, tcp_reply};
 use tokio::runtime::Runtime;
 
 const CALICO: &str = env!("CARGO_BIN_EXE_calico");
@@ -72,12 +72,12 @@ fn carry(here: &TcpStream, there: &TcpStream) {
 }
 
 pub(crate) struct Cluster {
+    pub(crate) agents: Processes,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) topology: Topology,
     pub(crate) etcd: Etcd,
     pub(crate) way: Way,
     runtime: Runtime,
-    pub(crate) agents: Vec<Option<Child>>,
     /// Variables of the agents besides.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
@@ -90,15 +90,6 @@ pub(crate) struct Pod {
     pub(crate) args: String,
     pub(crate) netns: Netns,
     pub(crate) addresses: Vec<IpAddr>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for agent in self.agents.iter_mut().flatten() {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
 }
 
 impl Cluster {
@@ -115,7 +106,7 @@ impl Cluster {
             etcd,
             way,
             runtime,
-            agents: vec![None, None],
+            agents: Processes::new(2),
             environment: Vec::new(),
         }
     }
