@@ -11,7 +11,7 @@ use behind::{ADDRESS, Ask, Cluster, eventually, kubeconfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use serving::Serving;
+use serving::{Serving, calico};
 use testkit::Extras;
 
 const SERVICE: (&str, &str) = ("kube-system", "calico-webhooks");
@@ -278,4 +278,49 @@ fn bad_reviews_are_refused() {
     assert!(response["allowed"] == false && response["status"]["code"] == 503, "{response}");
     let told = response["status"]["message"].as_str().unwrap();
     assert!(told.contains("could not be asked of the Kubernetes API server"), "{told}");
+}
+
+/// A definition older than an object drops what it does not know, and says nothing: calicoctl does.
+#[test]
+fn what_the_definition_lacks_is_named() {
+    let cluster = Cluster::start(Extras::default());
+    cluster.plane.define("v3");
+    let remove = |plural: &str, path: &str| {
+        let at = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/{path}");
+        let patch = json!([{"op": "remove", "path": at}]).to_string();
+        let crd = format!("{plural}.projectcalico.org");
+        cluster.done(&["patch", "crd", &crd, "--type=json", "-p", &patch], "");
+    };
+    remove("felixconfigurations", "properties/natPortRange");
+    remove("globalnetworkpolicies", "properties/ingress/items/properties/http");
+    let felix = json!({"apiVersion": "projectcalico.org/v3", "kind": "FelixConfiguration",
+        "metadata": {"name": "default"},
+        "spec": {"natPortRange": "32000:32099", "logSeverityScreen": "Warning"}});
+    let policy = object(
+        "GlobalNetworkPolicy",
+        "web",
+        json!({"selector": "app == 'web'", "ingress": [{"action": "Allow", "protocol": "TCP",
+            "http": {"methods": ["GET"]}}]}),
+    );
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [felix, policy]}).to_string();
+    let file = cluster.folder.path().join("list.json");
+    fs::write(&file, list).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = calico();
+        command.arg("ctl").args(words).env("KUBECONFIG", cluster.plane.kubeconfig());
+        let output = cluster.netns.run(|| command.output().unwrap());
+        let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
+        assert!(output.status.success(), "{words:?}: {out}{err}");
+        (out, err)
+    };
+    let lacks = "not kept and without effect: the cluster's definition of the kind lacks it";
+    // The API server takes a moment to follow the definition.
+    eventually("each dropped field is named", || {
+        let (_, told) = run(&["apply", "-f", file.to_str().unwrap()]);
+        let fields = ["spec.natPortRange", "spec.ingress.0.http"];
+        let named = |field| told.contains(&format!("{field}: {lacks}"));
+        if fields.into_iter().all(named) { Ok(()) } else { Err(told) }
+    });
+    let (kept, _) = run(&["get", "felixconfig", "default", "-o", "json"]);
+    assert!(kept.contains("Warning") && !kept.contains("natPortRange"), "{kept}");
 }

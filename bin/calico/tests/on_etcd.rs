@@ -204,6 +204,11 @@ fn what_cannot_be_read(cluster: &Cluster, x: &Pod, y: &Pod) {
     assert!(!reaches(x, y), "and who is selected is not");
     let reasons = told(0).unwrap();
     assert!(reasons.contains("spec.ingress[0]") && reasons.contains("Refuse"), "{reasons}");
+    // calicoctl asks over the agent's socket: no health server runs.
+    let said = cluster.ctl_node(0, &["status", "-o", "json"]);
+    assert!(said.contains("NetworkPolicy shop/broken"), "{said}");
+    let said = cluster.ctl_node(0, &["config", "HealthEnabled"]);
+    assert!(said.contains("HealthEnabled") && said.contains("false"), "{said}");
     let calls = || cluster.logs().matches("object refused").count();
     cluster.until("each agent tells of each version", || calls() == 4);
     cluster.put(&key, &policy(json!("app == 'y'"), "Allow"));

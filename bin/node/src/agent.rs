@@ -11,8 +11,7 @@ use clap::{CommandFactory as _, Parser};
 use datastore::Addresses;
 use model::NodeName;
 use syncer::Interests;
-use telemetry::{Aspects, DocumentFn, Endpoints, Health, Logs, Registry, Report, Reporter};
-use tokio::io::AsyncWriteExt;
+use telemetry::{Aspects, Endpoints, Health, Logs, Registry, Report, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::drivers;
@@ -115,7 +114,9 @@ async fn agent(settings: Arc<Settings>, logs: Logs) -> Result<End> {
     let mut registry = Registry::default();
     let shared = Arc::new(Shared::new(&settings.node, &mut registry));
     let inbox = Arc::new(Inbox::default());
-    serve_status(&settings, &health, &shared)?;
+    // For `calicoctl node`, which needs no port for it: the health server is off unless somebody wants it.
+    let local = server::bind(&settings.run_dir.join("status.sock"))?;
+    telemetry::serve_local(local, endpoints(&health, &shared));
     let (place, cut_off) = guard::reach(&settings).await?;
     let pods = Arc::new(Pods::new(&settings.node, inbox.clone(), shared.clone()));
     let begun = Begun {
@@ -155,7 +156,7 @@ async fn work(begun: Begun) -> Result<End> {
     let ((started, looping), shared) = (reporters, pods.shared.clone());
     let datastore = place.datastore.clone();
     let addresses = Arc::new(Addresses::new(datastore.clone(), &settings.node));
-    let mut serving = serving(&health, &shared);
+    let mut serving = Serving::new("health", endpoints(&health, &shared));
     let configured = load(&settings, &place, &mut serving).await?;
     Followers::log(&logs, &settings, &configured);
     health.set_timeouts(&configured.felix.config.health_timeouts);
@@ -237,16 +238,16 @@ async fn wait_for_the_end(engine: &std::thread::JoinHandle<()>) -> Result<()> {
     }
 }
 
-/// The server of health and of what is known here.
-fn serving(health: &Health, shared: &Arc<Shared>) -> Serving {
-    let (config, status) = (shared.clone(), status(health, shared));
-    let endpoints = Endpoints {
+/// Health, and what is known here.
+fn endpoints(health: &Health, shared: &Arc<Shared>) -> Endpoints {
+    let (config, status) = (shared.clone(), shared.clone());
+    let reported = health.clone();
+    Endpoints {
         health: Some(health.clone()),
-        status: Some(status),
+        status: Some(Arc::new(move || status.document(&reported))),
         config: Some(Arc::new(move || config.configuration())),
         metrics: None,
-    };
-    Serving::new("health", endpoints)
+    }
 }
 
 /// The configuration; health is served as it says. As long as the datastore has not answered, the
@@ -258,26 +259,4 @@ async fn load(settings: &Settings, place: &Place, health: &mut Serving) -> Resul
     let prefixes = &mut configured.felix.config.interface_prefixes;
     *prefixes = kernel::prefixes(std::mem::take(prefixes)).await?;
     Ok(configured)
-}
-
-fn status(health: &Health, shared: &Arc<Shared>) -> DocumentFn {
-    let (shared, health) = (shared.clone(), health.clone());
-    Arc::new(move || shared.document(&health))
-}
-
-/// The status document over `status.sock` in the run folder: who connects reads it.
-fn serve_status(settings: &Settings, health: &Health, shared: &Arc<Shared>) -> Result<()> {
-    let status = status(health, shared);
-    let listener = server::bind(&settings.run_dir.join("status.sock"))?;
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let text = status().to_string();
-            tokio::spawn(async move {
-                let write = stream.write_all(text.as_bytes());
-                // Who asks and does not read is not waited for.
-                let _ = tokio::time::timeout(Duration::from_secs(5), write).await;
-            });
-        }
-    });
-    Ok(())
 }

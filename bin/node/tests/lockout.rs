@@ -8,9 +8,7 @@
     reason = "a test, though it brings its own main function"
 )]
 
-use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -139,10 +137,8 @@ impl Cluster {
 
     /// The document of `calicoctl node status`.
     fn status(&self, node: usize) -> Value {
-        let socket = self.run_dir(node).join("status.sock");
-        let mut text = String::new();
-        UnixStream::connect(socket).unwrap().read_to_string(&mut text).unwrap();
-        serde_json::from_str(&text).unwrap()
+        let document = testkit::get(&self.run_dir(node).join("status.sock"), "/status");
+        serde_json::from_str(&document).unwrap()
     }
 
     fn apply(&self, within: &str, files: &[&Value]) -> String {

@@ -30,7 +30,7 @@ pub use control_plane::{ControlPlane, Controllers, Extras, kube_program};
 pub use etcd::Etcd;
 pub use kubelet::{Furniture, NodeFolder};
 pub use netns::{NamedNetns, Netns, in_netns, unique};
-pub use probe::{Server, can_connect, tcp_reply, udp_reply};
+pub use probe::{Server, can_connect, get, tcp_reply, udp_reply};
 pub use processes::Processes;
 pub use topology::{Node, Topology};
 pub use wire::{RawIp, Wire};

@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -105,4 +107,18 @@ pub fn udp_reply(netns: &Netns, to: impl Into<SocketAddr>, wait: Duration) -> Op
 pub fn can_connect(netns: &Netns, to: impl Into<SocketAddr>) -> bool {
     let to = to.into();
     netns.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok())
+}
+
+/// The body that an HTTP server on a socket of the file system answers to `GET`.
+///
+/// # Panics
+/// If it cannot be asked, or does not answer 200.
+pub fn get(socket: &Path, path: &str) -> String {
+    let mut stream = UnixStream::connect(socket).expect("somebody listens on the socket");
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it is asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    assert_eq!(head.split(' ').nth(1), Some("200"), "{answer}");
+    body.to_owned()
 }

@@ -1,8 +1,11 @@
 //! HTTP: `/metrics`, `/liveness`, `/readiness`, `/status`, `/config`.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -11,7 +14,9 @@ use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
 
 use crate::health::Health;
 
@@ -35,7 +40,7 @@ pub struct Endpoints {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Server {
@@ -66,7 +71,7 @@ pub struct ServeError {
     pub address: SocketAddr,
     /// Why.
     #[source]
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 /// Returns once the address is bound.
@@ -77,26 +82,39 @@ pub async fn serve(address: SocketAddr, endpoints: Endpoints) -> Result<Server, 
     let failed = |source| ServeError { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let serving = tokio::spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                // Out of descriptors: others need the time to give some back.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            };
-            let endpoints = endpoints.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let response = answer(&request, &endpoints);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                let http = hyper::server::conn::http1::Builder::new();
-                // A client that goes away is no event for us.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    let task = tokio::spawn(accept(move |context| listener.poll_accept(context), endpoints));
+    Ok(Server { address: bound, task })
+}
+
+/// The same on a socket of the file system, until the runtime ends: who may connect, its folder and its mode say.
+pub fn serve_local(listener: UnixListener, endpoints: Endpoints) {
+    tokio::spawn(accept(move |context| listener.poll_accept(context), endpoints));
+}
+
+/// Answers everyone who comes.
+async fn accept<S, A>(
+    mut next: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, A)>>,
+    endpoints: Endpoints,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    loop {
+        let Ok((stream, _)) = poll_fn(&mut next).await else {
+            // Out of descriptors: others need the time to give some back.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let endpoints = endpoints.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let response = answer(&request, &endpoints);
+                async move { Ok::<_, Infallible>(response) }
             });
-        }
-    });
-    Ok(Server { address: bound, task: serving })
+            let http = hyper::server::conn::http1::Builder::new();
+            // A client that goes away is no event for us.
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
 }
 
 fn answer(request: &Request<Incoming>, endpoints: &Endpoints) -> Response<Full<Bytes>> {

@@ -226,12 +226,14 @@ impl Cluster {
 
     /// The document of `calicoctl node status`.
     pub(crate) fn status(&self, node: usize) -> Value {
-        use std::io::Read as _;
-        let mut text = String::new();
-        let socket =
-            std::os::unix::net::UnixStream::connect(self.run_dir(node).join("status.sock"));
-        socket.unwrap().read_to_string(&mut text).unwrap();
-        serde_json::from_str(&text).unwrap()
+        let document = testkit::get(&self.run_dir(node).join("status.sock"), "/status");
+        serde_json::from_str(&document).unwrap()
+    }
+
+    /// What `calicoctl node` prints on a node of this cluster.
+    pub(crate) fn ctl_node(&self, node: usize, args: &[&str]) -> String {
+        let folder = self.run_dir(node).display().to_string();
+        self.ctl(&[&["node"], args, &["--run-dir", &folder]].concat(), "")
     }
 
     pub(crate) fn pod(name: &'static str, node: usize) -> Pod {

@@ -120,12 +120,25 @@ pub(crate) struct NodePreflightArgs {
 /// Where the agent of this node is asked.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// Host of the agent's health server.
-    #[arg(long, env = "FELIX_HEALTHHOST", default_value = "127.0.0.1")]
-    pub(crate) host: String,
-    /// Port of the agent's health server.
-    #[arg(long, env = "FELIX_HEALTHPORT", default_value_t = 9099)]
-    pub(crate) port: u16,
+    /// Folder of the agent's socket, which is asked unless a host or a port is given.
+    #[arg(long, env = "CALICO_RUN_DIR", default_value = "/var/run/calico")]
+    pub(crate) run_dir: PathBuf,
+    /// Host of the agent's health server; if not given, FELIX_HEALTHHOST, or 127.0.0.1.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Port of the agent's health server; if not given, FELIX_HEALTHPORT, or 9099.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+}
+
+impl AgentArgs {
+    /// Where the agent's health server is.
+    pub(crate) fn health_server(&self) -> (String, u16) {
+        let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let host = self.host.clone().or_else(|| given("FELIX_HEALTHHOST"));
+        let port = self.port.or_else(|| given("FELIX_HEALTHPORT")?.parse().ok());
+        (host.unwrap_or_else(|| "127.0.0.1".into()), port.unwrap_or(9099))
+    }
 }
 
 #[derive(Debug, Args)]

@@ -3,18 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::process::Command;
 
 use super::bundle::Bundle;
 use crate::args::{AgentArgs, NodeDiagsArgs};
-use crate::node::ask;
+use crate::node::{ask, connect, fetch};
 use crate::print::{self, Out};
 use crate::{Outcome, wait};
 
@@ -129,7 +128,9 @@ fn agent(bundle: &Bundle, at: &AgentArgs) {
             Err(error) => bundle.problem(&format!("agent/{what}: {error:#}")),
         }
     }
-    match metrics(&at.host, port.unwrap_or(9091)) {
+    let (host, _) = at.health_server();
+    let metrics = connect(&host, port.unwrap_or(9091)).and_then(|to| fetch(to, &host, "metrics"));
+    match metrics {
         Ok(text) => bundle.text("agent/metrics.txt", &text),
         Err(error) => bundle.problem(&format!("agent/metrics: {error:#}")),
     }
@@ -140,20 +141,6 @@ fn metrics_port(config: &serde_json::Value) -> Option<u16> {
     let rows = config["parameters"].as_array()?;
     let row = rows.iter().find(|row| row["name"] == "PrometheusMetricsPort")?;
     print::cell(row, ".value").parse().ok()
-}
-
-fn metrics(host: &str, port: u16) -> Result<String> {
-    use std::io::Write as _;
-    let address = (host, port).to_socket_addrs()?.next().context("no such host")?;
-    let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.take(64 << 20).read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
-        _ => bail!("the answer is {}", answer.lines().next().unwrap_or_default()),
-    }
 }
 
 /// Our tables as the kernel has them, which needs no tool.

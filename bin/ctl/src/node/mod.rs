@@ -1,11 +1,13 @@
-//! `node status`, `node config`: asks the agent of this node. Beside them: what looks at the node itself.
+//! `node status`, `node config`: ask the agent of this node. Beside them: what looks at the node itself.
 
 pub(crate) mod checksystem;
 pub(crate) mod preflight;
 pub(crate) mod run;
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -71,17 +73,48 @@ pub(crate) fn config(args: &NodeConfigArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-pub(crate) fn ask(AgentArgs { host, port }: &AgentArgs, what: &str) -> Result<Value> {
-    fetch(host, *port, what).with_context(|| {
-        format!("no agent answers on {host}:{port} (is calico-node running here? In a sandbox: `calico sandbox exec node:NAME -- calicoctl node {what}`)")
+/// Asks the agent for `/status` or `/config`: over the socket in its folder, and over its health server where that is
+/// asked for or no socket answers.
+pub(crate) fn ask(at: &AgentArgs, what: &str) -> Result<Value> {
+    let socket = at.run_dir.join("status.sock");
+    let local = (at.host.is_none() && at.port.is_none()).then(|| local(&socket, what));
+    let unanswered = match local {
+        Some(Ok(document)) => return Ok(document),
+        Some(Err(error)) => format!(" nor on {}: {error:#}", socket.display()),
+        None => String::new(),
+    };
+    let (host, port) = at.health_server();
+    over_tcp(&host, port, what).with_context(|| {
+        format!("no agent answers on {host}:{port}{unanswered} (is calico-node running here? In a sandbox: `calico sandbox exec node:NAME -- calicoctl node {what}`)")
     })
 }
 
-fn fetch(host: &str, port: u16, what: &str) -> Result<Value> {
-    let address = (host, port).to_socket_addrs()?.next().context("no such host")?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn local(socket: &Path, what: &str) -> Result<Value> {
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    json(&fetch(stream, "localhost", what)?)
+}
+
+fn over_tcp(host: &str, port: u16, what: &str) -> Result<Value> {
+    json(&fetch(connect(host, port)?, host, what)?)
+}
+
+fn json(body: &str) -> Result<Value> {
+    serde_json::from_str(body).context("the answer is no JSON")
+}
+
+/// A connection on which nothing takes for ever.
+pub(crate) fn connect(host: &str, port: u16) -> Result<TcpStream> {
+    let address = (host, port).to_socket_addrs()?.next().context("no such host")?;
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// The body of what `GET /WHAT` answers.
+pub(crate) fn fetch(mut stream: impl Read + Write, host: &str, what: &str) -> Result<String> {
     // In one piece: an agent may answer and close as soon as it has read enough.
     let request =
         format!("GET /{what} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
@@ -93,7 +126,7 @@ fn fetch(host: &str, port: u16, what: &str) -> Result<Value> {
     if code != "200" {
         bail!("the answer is {}", head.lines().next().unwrap_or_default());
     }
-    serde_json::from_str(body).context("the answer is no JSON")
+    Ok(body.to_owned())
 }
 
 fn show(status: &Value, out: &mut Out) -> Result<()> {

@@ -102,7 +102,7 @@ part!(
 );
 
 part!(
-    /// A pod's interface. Derived from the Pod, never stored.
+    /// A pod's interface. Derived from the Pod; on etcd it is stored.
     WorkloadEndpointSpec {
         /// `k8s`.
         orchestrator: String,
