@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use apiserver::storage::{Expect, Storage, Write};
@@ -45,6 +45,8 @@ enum Kept {
 /// See the module.
 pub(crate) struct World {
     kept: Kept,
+    /// Keys in the embedded store.
+    there_already: Mutex<HashSet<String>>,
     agent: Option<Child>,
     pub(crate) topology: Topology,
     /// Its threads are in the node's namespace.
@@ -92,7 +94,8 @@ impl World {
                 Kept::Embedded { store, api, kubeconfig }
             }
         };
-        Self { kept, agent: None, topology, runtime, folder }
+        let there_already = Mutex::default();
+        Self { kept, there_already, agent: None, topology, runtime, folder }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -109,7 +112,9 @@ impl World {
             let some: Vec<Value> = objects.by_ref().take(100).collect();
             match &self.kept {
                 Kept::Embedded { store, .. } => {
+                    let mut known = self.there_already.lock().unwrap();
                     let writes = some.into_iter().filter_map(of_kubernetes).map(|(key, value)| {
+                        known.insert(key.clone());
                         Write { key: key.into(), expect: Expect::Absent, value: Some(value) }
                     });
                     self.runtime.block_on(store.commit(writes.collect())).unwrap();
@@ -145,13 +150,20 @@ impl World {
             Kept::Embedded { api, .. } => {
                 let (key, object) = of_kubernetes(object.clone()).unwrap();
                 let api = api.clone();
+                let first = self.there_already.lock().unwrap().insert(key.clone());
                 self.there(async move {
                     let (resource, namespace, name) = place(&key);
                     let at = (namespace.as_deref(), name.as_str());
                     let metadata = json!({"labels": object["metadata"]["labels"]});
-                    let patch = json!({"metadata": metadata, "spec": object["spec"]});
-                    if api.patch(&resource, at, None, &patch).await.is_err() {
+                    let mut patch = json!({"metadata": metadata});
+                    // What a pod is made of stays as it is.
+                    if !resource.group.is_empty() {
+                        patch["spec"] = object["spec"].clone();
+                    }
+                    if first {
                         api.create::<Value>(&resource, at.0, &object).await.unwrap();
+                    } else {
+                        api.patch(&resource, at, None, &patch).await.unwrap();
                     }
                 });
             }
@@ -167,6 +179,7 @@ impl World {
             Kept::Embedded { api, .. } => {
                 let (key, _) = of_kubernetes(object.clone()).unwrap();
                 let api = api.clone();
+                self.there_already.lock().unwrap().remove(&key);
                 self.there(async move {
                     let (resource, namespace, name) = place(&key);
                     let at = (namespace.as_deref(), name.as_str());
