@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint docs bench soak fuzz kube e2e crds reference
+.PHONY: help setup build demo test lint docs bench soak fuzz kube vm e2e crds reference
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -15,6 +15,7 @@ help:
 	@echo 'make crds    manifests anew, from the types'
 	@echo 'make reference   the generated pages of docs/reference anew, from the code'
 	@echo 'make kube    etcd and the control plane of Kubernetes, which tests run against: minutes, once'
+	@echo 'make vm      a kernel and what boots it in a virtual machine, for tests of what this one lacks: seconds, once'
 	@echo 'make e2e     pods on two real kubelets with containerd, our agent and plugin, one policy'
 	@echo 'make setup   what the others need: Debian packages, kubectl'
 
@@ -24,6 +25,11 @@ setup:
 # Quick when it is there. Only the tests need it, so only they pay for it.
 kube: setup
 	@dev/kube/build.sh cluster >/dev/null
+
+# Likewise.
+vm: setup
+	@dev/setup.sh qemu-system-x86_64:qemu-system-x86 busybox:busybox-static xz:xz-utils ipvsadm:ipvsadm
+	@dev/vm/build.sh >/dev/null
 
 build: setup
 	$(CARGO) build --release --locked --bins
@@ -35,7 +41,7 @@ demo: build
 # tests, in one go: built before, without the tests' features, everything would be compiled twice.
 # The property tests start from a fixed seed: a red test means that the change broke something, never
 # that the dice fell otherwise. `make soak` throws them anew.
-test: kube
+test: kube vm
 	PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1} $(CARGO) test --release --locked --no-fail-fast --workspace
 
 e2e: kube

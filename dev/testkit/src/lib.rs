@@ -3,7 +3,7 @@
 //! What goes in: a test that needs a kernel of its own. What comes out: network namespaces that
 //! nobody else has, nodes and pods joined to a small network, and measured answers to "can this one
 //! reach that one". And a test that needs a real Kubernetes: etcd and its API server, for it alone, and nodes that run
-//! containers; or etcd alone.
+//! containers; or etcd alone. And a test that needs another kernel than the one it runs on: a virtual machine.
 //!
 //! Invariants: every namespace is unique to its test, so tests run in parallel; everything is gone
 //! when its owner is dropped, also while panicking; without root it panics, because a test that
@@ -11,8 +11,8 @@
 //!
 //! Deliberately absent: any code of the product (the kit must not be wrong in the same way).
 //!
-//! Start reading at [`in_netns`], then [`Netns`], then [`Topology`]; [`ControlPlane`] stands by
-//! itself.
+//! Start reading at [`in_netns`], then [`Netns`], then [`Topology`]; [`ControlPlane`] and [`in_vm`]
+//! stand by themselves.
 
 mod authority;
 mod control_plane;
@@ -23,6 +23,7 @@ mod probe;
 mod processes;
 mod supervisor;
 mod topology;
+mod vm;
 mod wire;
 
 pub use authority::Authority;
@@ -33,6 +34,7 @@ pub use netns::{NamedNetns, Netns, in_netns, unique};
 pub use probe::{Server, can_connect, get, tcp_reply, udp_reply};
 pub use processes::Processes;
 pub use topology::{Node, Topology};
+pub use vm::in_vm;
 pub use wire::{RawIp, Wire};
 
 use std::process::Command;
