@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hooks::{Finding, look};
+use hooks::{Finding, Modules, look_again};
 
 use crate::kernel::blocking;
 use crate::status::Shared;
@@ -19,10 +19,10 @@ const SHARE: u32 = 20;
 /// Looks now, when other tables change, and every ten seconds, for ever.
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut known: Option<BTreeSet<Finding>> = None;
-    let mut unseen = Vec::new();
+    let (mut unseen, mut modules) = (Vec::new(), Modules::default());
     loop {
         let began = Instant::now();
-        if let Ok(look) = blocking(|| Ok(look())).await {
+        if let Ok(look) = blocking(move || Ok(look_again(modules))).await {
             let mut found = BTreeSet::from_iter(look.found);
             if !look.unseen.is_empty() {
                 // What could not be looked at has not gone for that.
@@ -35,7 +35,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             for part in look.unseen.iter().filter(|part| !unseen.contains(*part)) {
                 tracing::warn!(part, "who else decides about packets cannot be found out here");
             }
-            (known, unseen) = (Some(found), look.unseen);
+            (known, unseen, modules) = (Some(found), look.unseen, look.modules);
         }
         tokio::time::sleep(PAUSE.max(began.elapsed() * SHARE)).await;
         // An end of the wait is as good as an event.

@@ -51,7 +51,7 @@ pub(crate) fn tcx(links: &[Link]) -> Result<Vec<Finding>, Error> {
 
 pub(crate) struct Link {
     index: u32,
-    name: String,
+    pub(crate) name: String,
     /// Whether an XDP program is attached.
     xdp: bool,
 }

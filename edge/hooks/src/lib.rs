@@ -3,15 +3,18 @@
 //!
 //! What goes in: nothing but the kernel, as the network namespace of the calling thread shows it. What comes out: one
 //! [`Finding`] for each base chain of other nf_tables tables, each hook of a legacy iptables table, each queue with tc
-//! filters, each XDP program, each BPF program linked to a device (tcx) or to netfilter; with what it may do and what an
-//! administrator can do about it.
+//! filters, each XDP program, each BPF program linked to a device (tcx) or to netfilter, each hook that a part of the
+//! kernel makes by itself where the kernel lists those (IPVS, flow tables, ebtables, what no one has heard of); with what
+//! it may do and what an administrator can do about it.
 //!
-//! Invariants: nothing is changed, no module is loaded, no command is executed. What a finding "may" do is what its rules,
-//! and those that they lead to, could do to some packet: conditions are not weighed. What does nothing to a packet
-//! is no finding.
+//! Invariants: nothing that decides about packets is changed or loaded, and no command is executed. The kernel itself
+//! loads what answers questions about netfilter when it is asked and they are modules: `nfnetlink`, `nf_tables`,
+//! `nfnetlink_hook`; none of them has a hook of its own. What a finding "may" do is what its rules, and those that they
+//! lead to, could do to some packet: conditions are not weighed; of a hook of the kernel's, what its code can do. What
+//! does nothing to a packet is no finding.
 //!
-//! Deliberately absent: BPF programs of control groups, hooks that kernel modules make by themselves (the kernel lists
-//! them only with an option that few distributions set).
+//! Deliberately absent: BPF programs of control groups; hooks of the family ARP, which see no packet of ours; hooks of
+//! kernel modules where the kernel does not list them, which is said ([`Look::not_seen`]).
 //!
 //! Start reading at [`look`].
 
@@ -21,17 +24,16 @@ mod bpf;
 mod chains;
 mod devices;
 mod iptables;
+mod modules;
 
 use std::collections::BTreeSet;
 use std::io;
 
+pub use modules::Modules;
 use netlink::Socket;
 pub use nft::Effect;
+use nft::{HookedChain, hooked_chains};
 use serde::{Serialize, Serializer};
-
-/// What nobody should think was looked at.
-pub const NOT_SEEN: &str =
-    "not looked at: BPF programs of control groups and hooks of kernel modules";
 
 /// What kind of program it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +50,8 @@ pub enum Kind {
     Xdp,
     /// A BPF program linked to netfilter.
     Bpf,
+    /// A function of the kernel, or of one of its modules.
+    Module,
 }
 
 /// On which side of policy.
@@ -69,6 +73,7 @@ impl Kind {
             Self::Tcx => "tcx",
             Self::Xdp => "xdp",
             Self::Bpf => "bpf",
+            Self::Module => "module",
         }
     }
 }
@@ -123,9 +128,11 @@ fn words<S: Serializer>(effects: &BTreeSet<Effect>, to: S) -> Result<S::Ok, S::E
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("nf_tables: {0}")]
-    Nft(#[from] nft::NftError),
+    Nft(nft::NftError),
     #[error("devices: {0}")]
     Netlink(#[from] netlink::Error),
+    #[error("hooks of kernel modules: {0}")]
+    Modules(netlink::Error),
     #[error("{table}: {source}")]
     Iptables { table: String, source: io::Error },
     #[error("BPF programs: {0}")]
@@ -139,9 +146,22 @@ pub struct Look {
     pub found: Vec<Finding>,
     /// What the kernel did not answer, and why: a right that is missing, most of all.
     pub unseen: Vec<String>,
+    /// Whether hooks of kernel modules are among it.
+    pub modules: Modules,
 }
 
 impl Look {
+    /// What nobody should think was looked at.
+    pub fn not_seen(&self) -> &'static str {
+        match self.modules {
+            Modules::Listed => "not looked at: BPF programs of control groups",
+            Modules::NotListed => {
+                "not looked at: BPF programs of control groups, and hooks of kernel modules, which this kernel does not \
+                 list (CONFIG_NETFILTER_NETLINK_HOOK)"
+            }
+        }
+    }
+
     fn add(&mut self, part: Result<Vec<Finding>, Error>) {
         match part {
             Ok(found) => self.found.extend(found),
@@ -150,22 +170,50 @@ impl Look {
     }
 }
 
-/// Asks the kernel. Costs two system calls a device, dumps of devices and queues (6 ms for 1,000 devices), and a dump of
-/// every rule that is not ours.
+/// Asks the kernel. Costs two system calls a device, six more where the kernel lists hooks, dumps of devices and queues
+/// (6 ms for 1,000 devices), and a dump of every rule that is not ours.
 pub fn look() -> Look {
-    let mut look = Look::default();
-    look.add(chains::look());
+    look_again(Modules::Listed)
+}
+
+/// Like [`look`], for who looks often: `modules` is what an earlier look found. A kernel that does not list hooks is
+/// not asked for them again, because it would look for a module that does, by running `modprobe`, each time.
+pub fn look_again(modules: Modules) -> Look {
+    let mut look = Look { modules, ..Look::default() };
+    let chains = hooked_chains();
     look.add(iptables::look());
+    let mut links = Vec::new();
     match Socket::open().and_then(|mut socket| Ok((devices::links(&mut socket)?, socket))) {
-        Ok((links, mut socket)) => {
+        Ok((all, mut socket)) => {
+            links = all;
             look.add(devices::look(&mut socket, &links));
             look.add(devices::tcx(&links));
         }
         Err(error) => look.add(Err(error.into())),
     }
     look.add(bpf::netfilter_links().map_err(Error::Bpf));
+    if modules == Modules::Listed {
+        let listed = modules::look(chains.as_deref().unwrap_or_default(), &links);
+        if matches!(listed, Ok(None)) {
+            look.modules = Modules::NotListed;
+        }
+        look.add(listed.map(Option::unwrap_or_default));
+    }
+    look.add(chains.map(|all| chains::look(&all)).map_err(Error::Nft));
     look.found.sort();
     look
+}
+
+/// On which side of policy a function in this hook is: the last chain of ours there decides; without one, where it
+/// would be.
+fn when(hook: &str, priority: i32, chains: &[HookedChain]) -> When {
+    let last = chains.iter().filter(|c| c.ours && c.hook == hook).map(|c| c.priority).max();
+    match hook {
+        "ingress" | "prerouting" => When::Before,
+        "postrouting" | "egress" => When::After,
+        _ if priority < last.unwrap_or(0) => When::Before,
+        _ => When::After,
+    }
 }
 
 /// What to do about something in netfilter that has these effects: the worst first.

@@ -158,7 +158,7 @@ fn own_table(bundle: &Bundle) {
 }
 
 fn other_hooks(bundle: &Bundle) {
-    let hooks::Look { found, unseen } = hooks::look();
+    let hooks::Look { found, unseen, .. } = hooks::look();
     let found = found.iter().filter_map(|finding| serde_json::to_value(finding).ok());
     bundle.objects("other-hooks.yaml", found.collect());
     for part in &unseen {

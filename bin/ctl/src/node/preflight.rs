@@ -1,28 +1,28 @@
 //! `node preflight`: who else can decide about packets on this machine, before us and behind us.
 
 use anyhow::Result;
-use hooks::{Finding, Look, NOT_SEEN, When, look};
+use hooks::{Finding, When, look};
 
 use crate::Outcome;
 use crate::args::{NodePreflightArgs, ResultOutput};
 use crate::print::{Out, Table, complain};
 
 pub(crate) fn preflight(args: &NodePreflightArgs) -> Result<Outcome> {
-    let Look { found, unseen } = look();
+    let look = look();
     let mut out = Out::new();
     if args.output == ResultOutput::Json {
-        for finding in &found {
+        for finding in &look.found {
             out.line(&serde_json::to_string(finding)?)?;
         }
     } else {
-        tell(&found, &mut out)?;
+        tell(&look.found, &mut out)?;
     }
     out.finish()?;
-    for part in &unseen {
+    for part in &look.unseen {
         complain(&format!("could not be looked at: {part}"));
     }
-    complain(NOT_SEEN);
-    Ok(if unseen.is_empty() { Outcome::Done } else { Outcome::Failed })
+    complain(look.not_seen());
+    Ok(if look.unseen.is_empty() { Outcome::Done } else { Outcome::Failed })
 }
 
 fn tell(found: &[Finding], out: &mut Out) -> Result<()> {
