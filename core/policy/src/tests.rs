@@ -1,5 +1,9 @@
 //! Section 2 of the capability inventory, case by case.
 
+mod place;
+mod rule;
+mod view;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
