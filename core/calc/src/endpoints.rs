@@ -1,16 +1,16 @@
 //! The endpoints of this node, and what downstream knows of them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::output::{EndpointTier, LocalHost, LocalWorkload, Output};
-use model::policy::Stage;
+use model::output::{LocalHost, LocalWorkload, Output};
 use model::{HostEndpoint, ProfileName, WorkloadEndpoint};
 
-use crate::index::SelectorId;
+use crate::arrangement::{Arrangement, EndpointKind};
+use crate::classes::ClassId;
+use crate::hash::FastMap;
 use crate::items::{ItemId, ItemKey, Items};
-use crate::policies::{Batch, EndpointKind, Policies};
+use crate::policies::{Batch, Policies};
 
 /// An endpoint of this node.
 #[derive(Clone)]
@@ -33,66 +33,113 @@ impl Endpoint {
             Self::Host(e) => &e.profiles,
         }
     }
+
+    /// This endpoint with everything that decides about its packets.
+    fn with(&self, tiers: &Arrangement) -> Sent {
+        match self {
+            Self::Workload(endpoint) => Sent::Workload(Arc::new(LocalWorkload {
+                endpoint: endpoint.clone(),
+                tiers: tiers.normal.clone(),
+            })),
+            Self::Host(endpoint) => Sent::Host(Arc::new(LocalHost {
+                endpoint: endpoint.clone(),
+                normal: tiers.normal.clone(),
+                forward: tiers.forward.clone(),
+                pre_dnat: tiers.pre_dnat.clone(),
+                untracked: tiers.untracked.clone(),
+            })),
+        }
+    }
 }
 
-#[derive(PartialEq)]
+#[derive(Clone)]
 enum Sent {
     Workload(Arc<LocalWorkload>),
     Host(Arc<LocalHost>),
 }
 
+impl Sent {
+    /// Whether sending the endpoint would say the same again.
+    fn says(&self, endpoint: &Endpoint, tiers: &Arrangement) -> bool {
+        match (self, endpoint) {
+            (Self::Workload(sent), Endpoint::Workload(endpoint)) => {
+                sent.endpoint == *endpoint && sent.tiers == tiers.normal
+            }
+            (Self::Host(sent), Endpoint::Host(endpoint)) => {
+                sent.endpoint == *endpoint
+                    && (&sent.normal, &sent.forward) == (&tiers.normal, &tiers.forward)
+                    && (&sent.pre_dnat, &sent.untracked) == (&tiers.pre_dnat, &tiers.untracked)
+            }
+            _ => false,
+        }
+    }
+
+    fn output(&self) -> Output {
+        match self {
+            Self::Workload(sent) => Output::Workload(sent.clone()),
+            Self::Host(sent) => Output::Host(sent.clone()),
+        }
+    }
+}
+
+/// What is known of an endpoint beside itself.
+#[derive(Default)]
+struct Known {
+    sent: Option<Sent>,
+    class: Option<ClassId>, // as of the last flush
+}
+
+struct Local {
+    key: ItemKey,
+    endpoint: Endpoint,
+    known: Known,
+}
+
 #[derive(Default)]
 pub(crate) struct Endpoints {
-    local: BTreeMap<ItemKey, (ItemId, Endpoint)>,
-    keys: HashMap<ItemId, ItemKey>,
-    sent: BTreeMap<ItemKey, Sent>,
-    dirty: BTreeSet<ItemKey>,
+    local: FastMap<ItemId, Local>,
+    dirty: BTreeSet<ItemId>,
+    gone: BTreeMap<ItemKey, Known>, // since the last flush
 }
 
 impl Endpoints {
     pub(crate) fn insert(&mut self, key: ItemKey, id: ItemId, endpoint: Endpoint) {
-        self.keys.insert(id, key.clone());
-        self.dirty.insert(key.clone());
-        self.local.insert(key, (id, endpoint));
+        let known = self.gone.remove(&key).unwrap_or_default();
+        self.dirty.insert(id);
+        self.local.insert(id, Local { key, endpoint, known });
     }
 
-    pub(crate) fn remove(&mut self, key: &ItemKey) -> Option<Endpoint> {
-        let (id, endpoint) = self.local.remove(key)?;
-        self.keys.remove(&id);
-        self.dirty.insert(key.clone());
+    pub(crate) fn remove(&mut self, id: ItemId, policies: &mut Policies) -> Option<Endpoint> {
+        let Local { key, endpoint, known } = self.local.remove(&id)?;
+        if let Some(class) = known.class {
+            policies.leave_class(id, class);
+        }
+        self.dirty.remove(&id);
+        self.gone.insert(key, known);
         Some(endpoint)
     }
 
     pub(crate) fn flush(&mut self, items: &Items, policies: &mut Policies, out: &mut Batch) {
-        let touched = policies.take_touched(self.keys.keys().copied());
-        self.dirty.extend(touched.iter().filter_map(|id| self.keys.get(id).cloned()));
-        // Many endpoints are selected alike: each arrangement is made once in a flush.
-        let mut arranged: HashMap<(EndpointKind, Vec<SelectorId>), Arrangement> = HashMap::new();
-        for key in std::mem::take(&mut self.dirty) {
-            let Some((id, endpoint)) = self.local.get(&key) else {
-                if self.sent.remove(&key).is_some() {
-                    out.gone.extend(gone(key));
-                }
-                continue;
-            };
-            let selectors = policies.selectors_of(*id, items);
-            let arrangement = match arranged.entry((endpoint.kind(), selectors)) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    let (kind, selectors) = new.key();
-                    let arrangement = Arrangement::of(*kind, selectors, policies);
-                    new.insert(arrangement)
-                }
-            };
-            let now = arrangement.on(endpoint);
-            if self.sent.get(&key) != Some(&now) {
-                out.puts.push(match &now {
-                    Sent::Workload(w) => Output::Workload(w.clone()),
-                    Sent::Host(h) => Output::Host(h.clone()),
-                });
-                self.sent.insert(key, now);
+        let fresh = std::mem::take(&mut self.dirty);
+        let place = |id| self.local.get(&id).map(|l: &Local| (l.endpoint.kind(), l.known.class));
+        let found = policies.arrange(fresh, place, items);
+        let mut changed: Vec<ItemId> = Vec::new();
+        for (id, class) in found {
+            let Some(local) = self.local.get_mut(&id) else { continue };
+            local.known.class = Some(class);
+            let tiers = policies.arrangement(class);
+            if local.known.sent.as_ref().is_none_or(|sent| !sent.says(&local.endpoint, tiers)) {
+                local.known.sent = Some(local.endpoint.with(tiers));
+                changed.push(id);
             }
         }
+        let mut changed: Vec<&Local> = changed.iter().filter_map(|id| self.local.get(id)).collect();
+        changed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let sent = changed.iter().filter_map(|local| local.known.sent.as_ref());
+        out.puts.extend(sent.map(Sent::output));
+        let gone = std::mem::take(&mut self.gone).into_iter();
+        out.gone
+            .extend(gone.filter(|(_, known)| known.sent.is_some()).filter_map(|(k, _)| gone_of(k)));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -100,53 +147,10 @@ impl Endpoints {
     }
 }
 
-fn gone(key: ItemKey) -> Option<Output> {
+fn gone_of(key: ItemKey) -> Option<Output> {
     match key {
         ItemKey::Workload(id) => Some(Output::WorkloadGone(id)),
         ItemKey::Host(name) => Some(Output::HostGone(name)),
         ItemKey::NetworkSet(_) => None, // is no endpoint
-    }
-}
-
-/// The tiers of endpoints that the same selectors match. A workload has normal ones only.
-#[derive(Default)]
-struct Arrangement {
-    normal: Vec<EndpointTier>,
-    forward: Vec<EndpointTier>,
-    pre_dnat: Vec<EndpointTier>,
-    untracked: Vec<EndpointTier>,
-}
-
-impl Arrangement {
-    fn of(kind: EndpointKind, selectors: &[SelectorId], policies: &Policies) -> Self {
-        let list = policies.behind(selectors);
-        let stage = |stage| policies.tiers(&list, move |p| p.stage == stage);
-        let normal = stage(Stage::Normal);
-        match kind {
-            EndpointKind::Workload => Self { normal, ..Self::default() },
-            EndpointKind::Host => Self {
-                normal,
-                forward: policies.tiers(&list, |p| p.stage == Stage::Normal && p.apply_on_forward),
-                pre_dnat: stage(Stage::PreDnat),
-                untracked: stage(Stage::Untracked),
-            },
-        }
-    }
-
-    /// An endpoint with everything that decides about its packets.
-    fn on(&self, endpoint: &Endpoint) -> Sent {
-        match endpoint {
-            Endpoint::Workload(endpoint) => Sent::Workload(Arc::new(LocalWorkload {
-                endpoint: endpoint.clone(),
-                tiers: self.normal.clone(),
-            })),
-            Endpoint::Host(endpoint) => Sent::Host(Arc::new(LocalHost {
-                endpoint: endpoint.clone(),
-                normal: self.normal.clone(),
-                forward: self.forward.clone(),
-                pre_dnat: self.pre_dnat.clone(),
-                untracked: self.untracked.clone(),
-            })),
-        }
     }
 }

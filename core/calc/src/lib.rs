@@ -18,9 +18,12 @@
 //! [`Output::InSync`]; it is the consumer who must not sweep before it (law 3).
 //!
 //! Start reading at [`Calc`]; then `items` and `index` (who matches what), `sets`, `policies`,
-//! `endpoints`; `routes` and `nodes` stand by themselves.
+//! `book` (their order), `classes` (endpoints with the same policies), `arrangement`, `endpoints`; `routes` and `nodes` stand by themselves.
 
+mod arrangement;
 mod bits;
+mod book;
+mod classes;
 mod endpoints;
 mod few;
 mod hash;
@@ -176,7 +179,7 @@ impl Calc {
     fn set_item(&mut self, key: ItemKey, item: Option<Item>, local: Option<Endpoint>) {
         let old = self.items.id(&key);
         if let Some(id) = old
-            && let Some(endpoint) = self.endpoints.remove(&key)
+            && let Some(endpoint) = self.endpoints.remove(id, &mut self.policies)
         {
             self.policies.remove(id, &self.items);
             for profile in endpoint.profiles() {

@@ -1,32 +1,21 @@
 //! Policies, tiers and profiles: which are needed here, and in which order they act on an endpoint.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use model::output::{CalcPolicy, CalcProfile, CalcRule, EndpointTier, Output};
+use model::output::{CalcPolicy, CalcProfile, CalcRule, Output};
 use model::policy::{Profile, Stage, Tier};
 use model::{Action, Policy, PolicyId, ProfileName, Rule, TierName};
 use selector::Selector;
 
-use crate::hash::FastMap;
+use crate::arrangement::{Arrangement, EndpointKind};
+use crate::book::{Book, Entry, PolicyNumber};
+use crate::classes::{ClassId, Classes, Groups, World};
 use crate::index::{LabelIndex, SelectorId};
 use crate::items::{ItemId, Items, ProfileId};
 use crate::kept::{KeptPolicy, KeptRule, Pool};
 use crate::scan;
 use crate::sets::{SetNumber, Sets};
-use crate::slab::Slab;
-
-/// Number of a policy.
-type PolicyNumber = u32;
-
-struct Entry {
-    policy: KeptPolicy,
-    selector: SelectorId,
-    sets: Vec<SetNumber>, // one entry for each use
-    emitted: bool,        // downstream has some version of it
-    rules_changed: bool,  // and it is not this one
-}
 
 struct ActiveProfile {
     users: u32,
@@ -53,30 +42,21 @@ impl SentProfile {
     }
 }
 
-/// The kind of a local endpoint, as far as policies care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum EndpointKind {
-    Workload,
-    Host,
-}
-
 /// Everything about the policies of this node.
 #[derive(Default)]
 pub(crate) struct Policies {
-    entries: Slab<Entry>,
+    book: Book,
     pool: Pool,
-    by_id: HashMap<PolicyId, PolicyNumber>,
-    tiers: HashMap<TierName, Tier>,
     index: LabelIndex, // over local endpoints only
     selectors: HashMap<Selector, SelectorId>,
-    groups: FastMap<SelectorId, Vec<PolicyNumber>>, // who shares a selector, in order
+    groups: Groups,
+    classes: Classes,
     hosts: HashSet<ItemId>,
     profiles: HashMap<ProfileName, ActiveProfile>,
     dirty_policies: BTreeSet<PolicyNumber>,
     gone_policies: BTreeSet<PolicyId>, // deleted while downstream has them
     dirty_profiles: BTreeSet<ProfileName>,
-    touched: BTreeSet<ItemId>, // local endpoints whose list of policies may have changed
-    everything_touched: bool,
+    touched: BTreeSet<ItemId>, // local endpoints that other selectors may match now
 }
 
 impl Policies {
@@ -88,7 +68,7 @@ impl Policies {
         items: &mut Items,
         sets: &mut Sets,
     ) {
-        match (self.by_id.get(id).copied(), policy) {
+        match (self.book.number(id), policy) {
             (None, None) => (),
             (None, Some(policy)) => {
                 debug_assert_eq!(*id, policy.id, "an update is filed under the id of its object");
@@ -106,11 +86,9 @@ impl Policies {
         let emitted = self.gone_policies.remove(&policy.id);
         let kept = self.pool.keep(policy);
         let selector = self.hold_selector(&policy.selector, &kept.selector, items);
-        let id = kept.id.clone();
         let entry =
             Entry { policy: kept, selector, sets: Vec::new(), emitted, rules_changed: true };
-        let number = self.entries.insert(entry);
-        self.by_id.insert(id, number);
+        let number = self.book.insert(entry);
         self.join(number);
     }
 
@@ -122,9 +100,8 @@ impl Policies {
         sets: &mut Sets,
     ) {
         self.leave(number, items);
-        self.by_id.remove(id);
         self.dirty_policies.remove(&number);
-        let Some(entry) = self.entries.remove(number) else { return };
+        let Some(entry) = self.book.remove(number) else { return };
         self.pool.drop_policy(&entry.policy);
         sets.release_all(entry.sets);
         if entry.emitted {
@@ -134,7 +111,7 @@ impl Policies {
 
     fn change_policy(&mut self, number: PolicyNumber, policy: &Policy, items: &mut Items) {
         let kept = self.pool.keep(policy);
-        let old = &self.entries[number].policy;
+        let old = &self.book[number].policy;
         if *old == kept {
             self.pool.drop_policy(&kept);
             return;
@@ -143,9 +120,9 @@ impl Policies {
         if moved {
             let selector = self.hold_selector(&policy.selector, &kept.selector, items);
             self.leave_for(number, selector, items);
-            self.entries[number].selector = selector;
+            self.book[number].selector = selector;
         }
-        let entry = &mut self.entries[number];
+        let entry = &mut self.book[number];
         let old = std::mem::replace(&mut entry.policy, kept);
         entry.rules_changed = true;
         self.pool.drop_policy(&old);
@@ -155,14 +132,17 @@ impl Policies {
         self.dirty_policies.insert(number);
     }
 
-    /// Files a policy with its selector, in order, and touches the endpoints that it selects.
+    /// Files a policy with its selector, in order, and with the classes of endpoints that it selects.
     fn join(&mut self, number: PolicyNumber) {
-        let selector = self.entries[number].selector;
-        let mut policies = self.groups.remove(&selector).unwrap_or_default();
-        let at = policies.partition_point(|&p| self.compare(p, number) == Ordering::Less);
-        policies.insert(at, number);
-        self.groups.insert(selector, policies);
-        self.touched.extend(self.index.matched(selector).iter());
+        let Entry { policy, selector, .. } = &self.book[number];
+        let group = self.groups.entry(*selector).or_insert_with(|| {
+            // The selector is new here: its endpoints leave their classes.
+            self.touched.extend(self.index.matched(*selector).iter());
+            Vec::new()
+        });
+        let at = self.book.place(group, policy);
+        group.insert(at, number);
+        self.classes.policy_comes(*selector, policy, &self.book);
         self.dirty_policies.insert(number);
     }
 
@@ -172,13 +152,15 @@ impl Policies {
 
     /// Takes a policy from its selector, which goes if it was the last and is not `next`.
     fn leave_for(&mut self, number: PolicyNumber, next: SelectorId, items: &mut Items) {
-        let selector = self.entries[number].selector;
-        self.touched.extend(self.index.matched(selector).iter());
+        let Entry { policy, selector, .. } = &self.book[number];
+        let selector = *selector;
+        self.classes.policy_goes(selector, policy, &self.book);
         let Some(group) = self.groups.get_mut(&selector) else { return };
-        group.retain(|p| *p != number);
+        group.remove(self.book.place(group, policy));
         if group.is_empty() && selector != next {
+            self.touched.extend(self.index.matched(selector).iter());
             self.groups.remove(&selector);
-            self.selectors.remove(&self.entries[number].policy.selector);
+            self.selectors.remove(&policy.selector);
             self.index.remove_selector(selector, items);
         }
     }
@@ -200,19 +182,12 @@ impl Policies {
 
     /// A tier is new, changed or gone. It changes the order of its policies on every endpoint.
     pub(crate) fn set_tier(&mut self, name: TierName, tier: Option<Tier>) {
-        let old = match tier {
-            Some(tier) => self.tiers.insert(name.clone(), tier),
-            None => self.tiers.remove(&name),
-        };
-        if old.as_ref() == self.tiers.get(&name) {
-            return;
+        if self.book.set_tier(name, tier) {
+            for group in self.groups.values_mut() {
+                self.book.sort(group);
+            }
+            self.classes.order_changed();
         }
-        self.everything_touched = true;
-        let mut groups = std::mem::take(&mut self.groups);
-        for group in groups.values_mut() {
-            group.sort_by(|&a, &b| self.compare(a, b));
-        }
-        self.groups = groups;
     }
 
     /// A local endpoint appears.
@@ -311,8 +286,8 @@ impl Policies {
         let mut puts: Vec<Arc<CalcPolicy>> = Vec::new();
         let mut gone: Vec<PolicyId> = std::mem::take(&mut self.gone_policies).into_iter().collect();
         for number in std::mem::take(&mut self.dirty_policies) {
-            let needed = self.needed(&self.entries[number]);
-            let entry = &mut self.entries[number];
+            let needed = self.needed(&self.book[number]);
+            let entry = &mut self.book[number];
             if needed && (!entry.emitted || entry.rules_changed) {
                 puts.push(entry.convert(items, sets));
             } else if !needed && entry.emitted {
@@ -360,87 +335,47 @@ impl Policies {
         }
     }
 
-    /// The local endpoints whose tiers must be calculated again; `all` lists every one there is.
-    pub(crate) fn take_touched(&mut self, all: impl Iterator<Item = ItemId>) -> Vec<ItemId> {
-        let touched = std::mem::take(&mut self.touched);
-        if std::mem::take(&mut self.everything_touched) {
-            return all.collect();
+    /// Files the endpoints of this node whose selectors changed, and those of `fresh`, with their
+    /// classes; `place` tells the kind of an endpoint and the class that it was in. Returns the
+    /// endpoints whose list of policies may be another.
+    pub(crate) fn arrange(
+        &mut self,
+        fresh: impl IntoIterator<Item = ItemId>,
+        mut place: impl FnMut(ItemId) -> Option<(EndpointKind, Option<ClassId>)>,
+        items: &Items,
+    ) -> BTreeMap<ItemId, ClassId> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(fresh);
+        let world = World { book: &self.book, groups: &self.groups };
+        let mut found = BTreeMap::new();
+        for id in touched {
+            let Some((kind, before)) = place(id) else { continue };
+            let selectors = self.index.matches_of(id, items);
+            found.insert(id, self.classes.put(id, kind, selectors, before, world));
         }
-        touched.into_iter().collect()
+        self.classes.flush(world, &mut found);
+        found
     }
 
-    /// The selectors of policies that match an endpoint. Endpoints with the same ones have the same
-    /// policies.
-    pub(crate) fn selectors_of(&self, id: ItemId, items: &Items) -> Vec<SelectorId> {
-        self.index.matches_of(id, items)
+    /// An endpoint goes, or changes: see [`Classes::leave`].
+    pub(crate) fn leave_class(&mut self, id: ItemId, class: ClassId) {
+        self.classes.leave(id, class);
     }
 
-    /// The policies behind selectors, in order of evaluation.
-    pub(crate) fn behind(&self, selectors: &[SelectorId]) -> Vec<&KeptPolicy> {
-        let mut numbers: Vec<PolicyNumber> =
-            selectors.iter().filter_map(|s| self.groups.get(s)).flatten().copied().collect();
-        // Each group is in order: the sort finds the runs and merges them.
-        numbers.sort_by(|&a, &b| self.compare(a, b));
-        numbers.into_iter().map(|n| &self.entries[n].policy).collect()
-    }
-
-    /// Arranges policies, already in order, in tiers. Staged policies do not act, and a tier
-    /// without an acting policy does not end (2.1). Policies of a tier that does not exist wait
-    /// for it, as upstream; the built-in tiers exist without their objects.
-    pub(crate) fn tiers(
-        &self,
-        policies: &[&KeptPolicy],
-        acts: impl Fn(&KeptPolicy) -> bool,
-    ) -> Vec<EndpointTier> {
-        let mut tiers: Vec<EndpointTier> = Vec::new();
-        let acting = policies.iter().filter(|p| !p.staged && acts(p));
-        for policy in acting.filter(|p| p.applies_ingress || p.applies_egress) {
-            if tiers.last().is_none_or(|t| t.name != policy.tier) {
-                let Some((_, default_action)) = self.tier(&policy.tier) else { continue };
-                let name = policy.tier.clone();
-                tiers.push(EndpointTier {
-                    name,
-                    default_action,
-                    ingress: Vec::new(),
-                    egress: Vec::new(),
-                });
-            }
-            let Some(tier) = tiers.last_mut() else { continue };
-            if policy.applies_ingress {
-                tier.ingress.push(policy.id.clone());
-            }
-            if policy.applies_egress {
-                tier.egress.push(policy.id.clone());
-            }
-        }
-        tiers
-    }
-
-    /// Order and default action of a tier.
-    fn tier(&self, name: &TierName) -> Option<(Option<f64>, Action)> {
-        let tier = self.tiers.get(name).cloned().or_else(|| Tier::built_in(name.as_str()))?;
-        Some((tier.order, tier.default_action))
-    }
-
-    /// The order of evaluation: tier by order and name, then order, name, namespace, kind.
-    fn compare(&self, a: PolicyNumber, b: PolicyNumber) -> Ordering {
-        let (a, b) = (&self.entries[a].policy, &self.entries[b].policy);
-        let tier = || {
-            let order = |name| self.tier(name).and_then(|t| t.0);
-            by_order(order(&a.tier), order(&b.tier)).then_with(|| a.tier.cmp(&b.tier))
-        };
-        let tiers = if a.tier == b.tier { Ordering::Equal } else { tier() };
-        tiers.then_with(|| by_order(a.order, b.order)).then_with(|| a.id.cmp(&b.id))
+    /// The tiers of the endpoints of a class.
+    pub(crate) fn arrangement(&self, class: ClassId) -> &Arrangement {
+        self.classes.arrangement(class)
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.pool.is_empty() && self.selectors.is_empty() && self.groups.is_empty()
+        let nothing = self.selectors.is_empty() && self.groups.is_empty();
+        nothing && self.pool.is_empty() && self.classes.is_empty()
     }
 
     /// Number of policies that downstream has.
     pub(crate) fn emitted(&self) -> usize {
-        self.by_id.values().filter(|n| self.entries[**n].emitted).count()
+        self.book.emitted()
     }
 }
 
@@ -515,13 +450,4 @@ fn same_place(a: &KeptPolicy, b: &KeptPolicy) -> bool {
 fn deny_all(name: &ProfileName) -> CalcProfile {
     let deny = || vec![scan::any(Action::Deny)];
     CalcProfile { name: name.clone(), ingress: deny(), egress: deny() }
-}
-
-fn by_order(a: Option<f64>, b: Option<f64>) -> Ordering {
-    match (a, b) {
-        (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or_else(|| a.total_cmp(&b)),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => Ordering::Equal,
-    }
 }

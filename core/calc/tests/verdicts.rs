@@ -10,9 +10,9 @@ use calc::Calc;
 use clusters::Dice;
 use clusters::layout::NODES;
 use common::Downstream;
-use model::output::{CalcMatch, CalcRule, EndpointTier, Member, SetId};
+use model::output::{CalcMatch, CalcRule, EndpointTier, Member, PolicyList, SetId};
 use model::policy::Icmp;
-use model::{Action, NodeName, PolicyId, WorkloadId};
+use model::{Action, NodeName, WorkloadId};
 use policy::{Direction, Packet, Point, Reason, Verdict, evaluate};
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ impl Interpreter<'_> {
         Verdict::Deny
     }
 
-    fn tier(&self, policies: &[PolicyId], direction: Direction, tier: &EndpointTier) -> Action {
+    fn tier(&self, policies: &PolicyList, direction: Direction, tier: &EndpointTier) -> Action {
         for id in policies {
             let policy = &self.down.policies[id];
             let rules = match direction {

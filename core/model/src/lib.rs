@@ -5,7 +5,8 @@
 //!
 //! * [`update`]: what the syncer and the CNI server feed into the calculation, typed and parsed.
 //! * [`policy`], [`endpoint`], [`network`]: the objects inside those updates.
-//! * [`output`]: what the calculation says this node must program.
+//! * [`output`]: what the calculation says this node must program; [`policy_list`]: the policies of
+//!   an endpoint.
 //! * [`wiring`]: routes, tunnels and interfaces, as the managers want them and the drivers make them.
 //! * [`delta`]: desired state against observed state; [`insync`]: the witness that the first
 //!   snapshot is complete (law 3).
@@ -22,6 +23,7 @@ pub mod insync;
 pub mod network;
 pub mod output;
 pub mod policy;
+pub mod policy_list;
 pub mod update;
 pub mod wiring;
 

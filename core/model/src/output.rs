@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::endpoint::{HostEndpoint, WorkloadEndpoint};
 use crate::ids::{NodeName, ProfileName, TierName, WorkloadId};
 use crate::policy::{Action, HttpMatch, Icmp, IpVersion, PolicyId, Protocol, Stage};
+pub use crate::policy_list::PolicyList;
 
 /// Stable id of a set: `s:` + hash for selectors, `n:` + hash for named ports, `svc:` + hash for
 /// services (`svcnoport:` where the ports do not count).
@@ -167,9 +168,9 @@ pub struct EndpointTier {
     /// What happens to a packet that no policy decided: `Deny` or `Pass`.
     pub default_action: Action,
     /// Policies for traffic to the endpoint.
-    pub ingress: Vec<PolicyId>,
+    pub ingress: PolicyList,
     /// Policies for traffic from the endpoint.
-    pub egress: Vec<PolicyId>,
+    pub egress: PolicyList,
 }
 
 /// A local pod interface with everything that decides about its packets.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::output::{EndpointTier, LocalWorkload};
+use model::output::{EndpointTier, LocalWorkload, PolicyList};
 use model::{Action, IpVersion, PolicyId, ProfileName, TierName, WorkloadId};
 
 use crate::name::{self, Direction};
@@ -19,7 +19,7 @@ pub(crate) struct ActingTier {
     /// What happens to a packet that no policy decided.
     pub(crate) default_action: Action,
     /// In order; at least one.
-    pub(crate) policies: Vec<PolicyId>,
+    pub(crate) policies: PolicyList,
 }
 
 impl ActingTier {

@@ -158,8 +158,9 @@ impl HostHook {
 
     /// The policies and profiles that a host endpoint's chain leads to.
     pub(crate) fn needs(self, host: &LocalHost) -> Vec<Part> {
-        let tiers = self.tiers(host).into_iter();
-        let policies = tiers.flat_map(|tier| tier.policies).map(Owner::Policy);
+        let tiers = self.tiers(host);
+        let policies = tiers.iter().flat_map(|tier| tier.policies.iter());
+        let policies = policies.cloned().map(Owner::Policy);
         let profiles = host.endpoint.profiles.iter().filter(|_| self.knows_profiles());
         let profiles = profiles.cloned().map(Owner::Profile);
         policies.chain(profiles).map(|owner| (owner, self.direction())).collect()

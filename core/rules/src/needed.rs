@@ -64,7 +64,8 @@ impl Needed {
 
 /// What the chain of a kind of pods leads to.
 pub(crate) fn by(kind: &Kind) -> Vec<Part> {
-    let policies = kind.tiers.iter().flat_map(|tier| &tier.policies).cloned().map(Owner::Policy);
+    let policies =
+        kind.tiers.iter().flat_map(|tier| tier.policies.iter()).cloned().map(Owner::Policy);
     let profiles = kind.profiles.iter().cloned().map(Owner::Profile);
     policies.chain(profiles).map(|owner| (owner, kind.direction)).collect()
 }

@@ -31,8 +31,8 @@ fn pod() -> Output {
     let tier = EndpointTier {
         name: "default".into(),
         default_action: Action::Deny,
-        ingress: vec![id()],
-        egress: vec![],
+        ingress: vec![id()].into(),
+        egress: vec![].into(),
     };
     Output::Workload(Arc::new(LocalWorkload { endpoint: Arc::new(endpoint), tiers: vec![tier] }))
 }

@@ -94,8 +94,8 @@ fn pod() -> Output {
     let tier = EndpointTier {
         name: "default".into(),
         default_action: Action::Deny,
-        ingress: vec![id()],
-        egress: vec![id()],
+        ingress: vec![id()].into(),
+        egress: vec![id()].into(),
     };
     Output::Workload(Arc::new(LocalWorkload { endpoint: Arc::new(endpoint), tiers: vec![tier] }))
 }

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::output::{
-    CalcMatch, CalcPolicy, CalcRule, EndpointTier, LocalWorkload, Member, Output, SetKind,
+    CalcMatch, CalcPolicy, CalcRule, EndpointTier, LocalWorkload, Member, Output, PolicyList,
+    SetKind,
 };
 use model::policy::Stage;
 use model::{
@@ -133,7 +134,7 @@ fn endpoint(n: usize, policies: &[Arc<CalcPolicy>]) -> Outcome<Arc<LocalWorkload
         name: "default".into(),
         default_action: Action::Deny,
         ingress: policies.iter().map(|p| p.id.clone()).collect(),
-        egress: Vec::new(),
+        egress: PolicyList::default(),
     };
     Ok(Arc::new(LocalWorkload { endpoint: Arc::new(endpoint), tiers: vec![tier] }))
 }
@@ -368,7 +369,8 @@ fn one_thing(cluster: &Cluster, node: &mut Node) -> Outcome<()> {
     let extra = policy("extra", vec![any(Action::Allow)]);
     let first = &cluster.endpoints[0];
     let mut more = (**first).clone();
-    more.tiers[0].ingress.push(extra.id.clone());
+    let list = &mut more.tiers[0].ingress;
+    list.insert(list.len(), extra.id.clone());
     let more = Arc::new(more);
     measure("one policy that comes or goes, on one endpoint", 100, |n| {
         let steps = match n % 2 {

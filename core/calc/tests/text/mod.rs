@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::endpoint::HostTarget;
 use model::network::{Block, EncapMode, Node, Pool};
-use model::output::{CalcMatch, CalcRule, EndpointTier, Member, Output, SetKind};
+use model::output::{CalcMatch, CalcRule, EndpointTier, Member, Output, PolicyList, SetKind};
 use model::policy::{EntityMatch, NetworkSet, NetworkSetId, Profile, ServiceId, Stage, Tier};
 use model::update::Backend;
 use model::{
@@ -361,7 +361,7 @@ fn member(m: &Member) -> Value {
 }
 
 fn tier(t: &EndpointTier) -> Value {
-    let ids = |ids: &[PolicyId]| list(ids, |id| id.to_string().into());
+    let ids = |ids: &PolicyList| -> Value { ids.iter().map(PolicyId::to_string).collect() };
     json!({
         "tier": t.name.as_str(),
         "default": format!("{:?}", t.default_action),
