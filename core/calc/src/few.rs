@@ -17,8 +17,14 @@ impl<T> std::ops::Deref for Few<T> {
 }
 
 impl<T> From<Vec<T>> for Few<T> {
-    fn from(list: Vec<T>) -> Self {
-        list.into_iter().collect()
+    fn from(mut list: Vec<T>) -> Self {
+        match (list.len(), list.pop()) {
+            (1, Some(one)) => Self::One(one),
+            (_, last) => {
+                list.extend(last);
+                Self::Many(list.into())
+            }
+        }
     }
 }
 

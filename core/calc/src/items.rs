@@ -140,8 +140,11 @@ impl Items {
     /// Builds an item, holding its texts and profiles.
     pub(crate) fn make(&mut self, source: Source<'_>) -> Item {
         let Source { labels, profiles, mut nets, ports } = source;
-        nets.sort_unstable();
-        nets.dedup();
+        // Large sets mostly come in order.
+        if !nets.is_sorted_by(|a, b| a < b) {
+            nets.sort_unstable();
+            nets.dedup();
+        }
         let port = |p: &NamedPort, interner: &mut Interner| ItemPort {
             name: interner.hold(&p.name),
             protocol: p.protocol,

@@ -349,8 +349,9 @@ impl Sets {
             let old = old.filter(|_| same);
             self.each_set(*selector, |set| {
                 if let (Filter::Nets, Some(old), Some(new)) = (set.filter, old, item) {
-                    difference(&new.nets, &old.nets).for_each(|n| set.add(Member::Net(*n)));
-                    difference(&old.nets, &new.nets).for_each(|n| set.take(Member::Net(*n)));
+                    let (old, new) = uncommon(&old.nets, &new.nets);
+                    difference(new, old).for_each(|n| set.add(Member::Net(*n)));
+                    difference(old, new).for_each(|n| set.take(Member::Net(*n)));
                     return;
                 }
                 // Adding first keeps a member that both have from leaving in between.
@@ -430,7 +431,15 @@ impl Sets {
     }
 }
 
-/// What is in `a` and not in `b`, both sorted. Two long lists mostly agree: they are walked once.
+/// Both lists without what they begin with and end with in common: two long lists mostly agree.
+fn uncommon<'a, T: PartialEq>(mut a: &'a [T], mut b: &'a [T]) -> (&'a [T], &'a [T]) {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    (a, b) = (&a[same..], &b[same..]);
+    let same = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
+    (&a[..a.len() - same], &b[..b.len() - same])
+}
+
+/// What is in `a` and not in `b`, both sorted, in one walk over both.
 fn difference<'a>(a: &'a [IpNet], b: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
     let mut rest = b;
     a.iter().filter(move |net| {
