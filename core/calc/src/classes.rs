@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::arrangement::{Arrangement, EndpointKind};
 use crate::bits::Bits;
 use crate::book::{Book, PolicyNumber};
+use crate::groups::Groups;
 use crate::hash::FastMap;
 use crate::index::SelectorId;
 use crate::items::ItemId;
@@ -20,9 +21,6 @@ use crate::slab::Slab;
 
 /// Number of a class. Given to another class only after the next [`Classes::flush`].
 pub(crate) type ClassId = u32;
-
-/// The policies that share a selector, in order.
-pub(crate) type Groups = FastMap<SelectorId, Vec<PolicyNumber>>;
 
 /// After so many changes since the last flush an arrangement is better made again.
 const MANY: u32 = 64;
@@ -175,7 +173,7 @@ impl Class {
         let lost: Vec<PolicyNumber> = world.behind(self.key.1.iter().filter(lost));
         let won = |s: &&SelectorId| self.key.1.binary_search(s).is_err();
         let won: Vec<PolicyNumber> = world.behind(wanted.iter().filter(won));
-        let count: usize = wanted.iter().filter_map(|s| world.groups.get(s)).map(Vec::len).sum();
+        let count: usize = wanted.iter().map(|s| world.groups.of(*s).len()).sum();
         // A change takes what arranging some 16 policies takes.
         if (lost.len() + won.len()) * 16 > count {
             return None;
@@ -194,7 +192,7 @@ impl Class {
 impl World<'_> {
     /// The policies behind selectors.
     fn behind<'a>(&self, selectors: impl Iterator<Item = &'a SelectorId>) -> Vec<PolicyNumber> {
-        selectors.filter_map(|s| self.groups.get(s)).flatten().copied().collect()
+        selectors.flat_map(|s| self.groups.of(*s)).copied().collect()
     }
 
     fn arrange(&self, (kind, selectors): &Key) -> Arrangement {

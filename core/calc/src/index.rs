@@ -4,6 +4,7 @@
 //! a selector against the items that carry the rarest label it asks for.
 
 use crate::bits::Bits;
+use crate::few::Few;
 use crate::hash::FastMap;
 use crate::intern::{Pair, Sym};
 use crate::items::{ItemId, Items, Postings, ProfileId};
@@ -23,7 +24,7 @@ enum Anchor {
     /// Items with this key.
     Key(Sym),
     /// Items with this key and one of these values.
-    Values(Sym, Box<[Sym]>),
+    Values(Sym, Few<Sym>),
 }
 
 struct Entry {
@@ -230,7 +231,7 @@ impl LabelIndex {
             Anchor::Everywhere => self.anywhere.push(id),
             Anchor::Key(key) => self.by_key.entry(*key).or_default().push(id),
             Anchor::Values(key, values) => {
-                for value in values {
+                for value in values.iter() {
                     self.by_value.entry((*key, *value)).or_default().push(id);
                 }
             }

@@ -26,6 +26,7 @@ mod book;
 mod classes;
 mod endpoints;
 mod few;
+mod groups;
 mod hash;
 mod index;
 mod intern;

@@ -10,7 +10,8 @@ use selector::Selector;
 
 use crate::arrangement::{Arrangement, EndpointKind};
 use crate::book::{Book, Entry, PolicyNumber};
-use crate::classes::{ClassId, Classes, Groups, World};
+use crate::classes::{ClassId, Classes, World};
+use crate::groups::Groups;
 use crate::index::{LabelIndex, SelectorId};
 use crate::items::{ItemId, Items, ProfileId};
 use crate::kept::{KeptPolicy, KeptRule, Pool};
@@ -135,13 +136,13 @@ impl Policies {
     /// Files a policy with its selector, in order, and with the classes of endpoints that it selects.
     fn join(&mut self, number: PolicyNumber) {
         let Entry { policy, selector, .. } = &self.book[number];
-        let group = self.groups.entry(*selector).or_insert_with(|| {
+        let group = self.groups.of(*selector);
+        if group.is_empty() {
             // The selector is new here: its endpoints leave their classes.
             self.touched.extend(self.index.matched(*selector).iter());
-            Vec::new()
-        });
+        }
         let at = self.book.place(group, policy);
-        group.insert(at, number);
+        self.groups.insert(*selector, at, number);
         self.classes.policy_comes(*selector, policy, &self.book);
         self.dirty_policies.insert(number);
     }
@@ -155,11 +156,10 @@ impl Policies {
         let Entry { policy, selector, .. } = &self.book[number];
         let selector = *selector;
         self.classes.policy_goes(selector, policy, &self.book);
-        let Some(group) = self.groups.get_mut(&selector) else { return };
-        group.remove(self.book.place(group, policy));
-        if group.is_empty() && selector != next {
+        let at = self.book.place(self.groups.of(selector), policy);
+        self.groups.remove(selector, at);
+        if self.groups.of(selector).is_empty() && selector != next {
             self.touched.extend(self.index.matched(selector).iter());
-            self.groups.remove(&selector);
             self.selectors.remove(&policy.selector);
             self.index.remove_selector(selector, items);
         }
@@ -183,7 +183,7 @@ impl Policies {
     /// A tier is new, changed or gone. It changes the order of its policies on every endpoint.
     pub(crate) fn set_tier(&mut self, name: TierName, tier: Option<Tier>) {
         if self.book.set_tier(name, tier) {
-            for group in self.groups.values_mut() {
+            for group in self.groups.lists() {
                 self.book.sort(group);
             }
             self.classes.order_changed();
@@ -240,8 +240,7 @@ impl Policies {
             // With two or more matches left, or two now, nothing changes but for host endpoints,
             // whose policies depend on the kind of what they select.
             if self.index.matched(*selector).len() <= 1 || self.hosts.contains(&id) {
-                let group = self.groups.get(selector).map_or(&[][..], |g| g);
-                self.dirty_policies.extend(group);
+                self.dirty_policies.extend(self.groups.of(*selector));
             }
         }
     }

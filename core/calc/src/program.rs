@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use selector::{Expr, Selector, Test};
 
+use crate::few::Few;
 use crate::intern::{Interner, Sym};
 
 /// The expression over numbers. Holds its keys and values in the interner.
@@ -29,7 +30,7 @@ pub(crate) enum Check {
 /// What a match must have as to one label: present with one of `values`, or with any (`None`).
 pub(crate) struct Needs {
     pub(crate) key: Sym,
-    pub(crate) values: Option<Box<[Sym]>>,
+    pub(crate) values: Option<Few<Sym>>,
 }
 
 impl Program {

@@ -4,7 +4,8 @@
 //! means that one more pod of a known kind adds elements to maps and no rule, and that the kernel,
 //! which checks every way through a table whenever a verdict is added, has few ways to check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use model::output::{EndpointTier, LocalWorkload, PolicyList};
 use model::{Action, IpVersion, PolicyId, ProfileName, TierName, WorkloadId};
@@ -13,7 +14,7 @@ use crate::name::{self, Direction};
 use crate::object::Name;
 
 /// A tier that has a policy for a direction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ActingTier {
     pub(crate) name: TierName,
     /// What happens to a packet that no policy decided.
@@ -36,7 +37,7 @@ impl ActingTier {
 
 /// What decides about a pod's packets in one direction. Everything the chain is made from is in
 /// here, and nothing else, so that equal kinds have one chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     pub(crate) direction: Direction,
     pub(crate) tiers: Vec<ActingTier>,
@@ -87,7 +88,7 @@ impl Kind {
 
 #[derive(Debug)]
 struct Group {
-    kind: Kind,
+    kind: Arc<Kind>,
     /// Pods of the kind that have addresses of a family: where there are none, the family's table
     /// has no chain.
     users: BTreeMap<IpVersion, BTreeSet<WorkloadId>>,
@@ -97,6 +98,8 @@ struct Group {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     groups: BTreeMap<Name, Group>,
+    /// The names of those: to make one means to read all policies of a kind.
+    names: HashMap<Arc<Kind>, Name>,
     of: BTreeMap<WorkloadId, [Name; 2]>,
     dirty: BTreeSet<Name>,
 }
@@ -105,16 +108,19 @@ impl Groups {
     /// Puts a pod where it belongs, for the families that it speaks.
     pub(crate) fn join(&mut self, workload: &LocalWorkload, versions: &[IpVersion]) {
         let id = &workload.endpoint.id;
-        let kinds = Direction::ALL.map(|direction| Kind::of(workload, direction));
-        let names = [kinds[0].chain(), kinds[1].chain()];
+        let kinds = Direction::ALL.map(|direction| Arc::new(Kind::of(workload, direction)));
+        let names = [&kinds[0], &kinds[1]].map(|kind| match self.names.get(kind) {
+            Some(name) => name.clone(),
+            None => kind.chain(),
+        });
         let before = self.of.insert(id.clone(), names.clone());
         for name in before.into_iter().flatten().filter(|old| !names.contains(old)) {
             self.leave_one(&name, id);
         }
         for (name, kind) in names.into_iter().zip(kinds) {
             let group = self.groups.entry(name.clone()).or_insert_with(|| {
-                let users = BTreeMap::new();
-                Group { kind, users }
+                self.names.insert(kind.clone(), name.clone());
+                Group { kind, users: BTreeMap::new() }
             });
             for version in versions {
                 let users = group.users.entry(*version).or_default();
@@ -144,6 +150,7 @@ impl Groups {
             self.dirty.insert(name.clone());
         }
         if group.users.is_empty() {
+            self.names.remove(&group.kind);
             self.groups.remove(name);
         }
     }
@@ -184,6 +191,6 @@ impl Groups {
     /// The kind behind a chain in a family's table.
     pub(crate) fn kind(&self, name: &Name, version: IpVersion) -> Option<&Kind> {
         let group = self.groups.get(name)?;
-        group.users.contains_key(&version).then_some(&group.kind)
+        group.users.contains_key(&version).then_some(&*group.kind)
     }
 }

@@ -1,0 +1,176 @@
+//! How often the steady path asks for memory: every number that is not zero has its reason beside
+//! it. Each change is made there and back a few times first, so that buffers have their size.
+
+#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use calc::Calc;
+use model::output::Output;
+use model::policy::{EntityMatch, NetworkSet, NetworkSetId, PolicyId, PolicyKind, Profile, Stage};
+use model::{Action, Labels, Policy, Rule, Update, WorkloadEndpoint, WorkloadId};
+use selector::Selector;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends has no counter any more, and nobody who asks.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Arc::new(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect())
+}
+
+fn pod(node: &str, n: u8, app: &str) -> Update {
+    let id = WorkloadId { namespace: "ns".into(), name: format!("{node}-{n}").into() };
+    let workload = WorkloadEndpoint {
+        id: id.clone(),
+        node: node.into(),
+        iface: format!("cali{n}").parse().unwrap(),
+        addresses: vec![[10, 0, u8::from(node == "here"), n].into()],
+        labels: labels(&[("app", app), ("orchestrator", "k8s")]),
+        profiles: vec!["kns.ns".into()],
+        ports: Vec::new(),
+        allowed_sources: Vec::new(),
+    };
+    Update::Workload(id, Some(Arc::new(workload)))
+}
+
+fn gone(update: &Update) -> Update {
+    match update {
+        Update::Workload(id, _) => Update::Workload(id.clone(), None),
+        Update::Policy(id, _) => Update::Policy(id.clone(), None),
+        other => panic!("{other:?} is not taken away here"),
+    }
+}
+
+fn set(last: u8) -> Update {
+    let id = NetworkSetId { namespace: "".into(), name: "blocked".into() };
+    let nets = (0..100).chain([last]).map(|n| format!("192.0.2.{n}/32").parse().unwrap());
+    let labels = labels(&[("list", "blocked")]);
+    let set = NetworkSet { labels, profiles: Vec::new(), nets: nets.collect() };
+    Update::NetworkSet(id, Some(Arc::new(set)))
+}
+
+fn policy(name: &str, selects: &str, source: &str, action: Action) -> Update {
+    let selector = |text: &str| Selector::parse(text).unwrap();
+    let source = EntityMatch { selector: Some(selector(source)), ..EntityMatch::default() };
+    let kind = PolicyKind::GlobalNetworkPolicy;
+    let id = PolicyId { name: name.into(), namespace: "".into(), kind };
+    let policy = Policy {
+        id: id.clone(),
+        tier: "default".into(),
+        order: None,
+        selector: selector(selects),
+        applies_ingress: true,
+        applies_egress: false,
+        ingress: vec![Rule { source, ..Rule::any(action) }],
+        egress: Vec::new(),
+        stage: Stage::Normal,
+        apply_on_forward: false,
+        staged: false,
+        everywhere: false,
+    };
+    Update::Policy(id, Some(Arc::new(policy)))
+}
+
+/// A node with ten pods of its own, fifty others, and twenty policies.
+fn world() -> Calc {
+    let mut calc = Calc::new("here".into());
+    let profile = Profile { labels: labels(&[("team", "blue")]), ..Profile::default() };
+    calc.update(Update::Profile("kns.ns".into(), Some(Arc::new(profile))));
+    for n in 0..20 {
+        let name = format!("policy-{n}");
+        calc.update(policy(&name, "all()", &format!("app == 'app-{}'", n % 4), Action::Allow));
+    }
+    calc.update(policy("blocked", "all()", "list == 'blocked'", Action::Deny));
+    calc.update(set(100));
+    for n in 0..50 {
+        calc.update(pod("there", n, &format!("app-{}", n % 8)));
+    }
+    for n in 0..10 {
+        calc.update(pod("here", n, &format!("app-{}", n % 8)));
+    }
+    calc.update(Update::InSync);
+    assert!(calc.flush().len() > 20);
+    calc
+}
+
+/// The allocations of a change and of the change back, with what each says.
+fn measured(calc: &mut Calc, changes: [&Update; 2]) -> [(usize, usize); 2] {
+    let mut result = [(0, 0); 2];
+    for _ in 0..20 {
+        for (change, result) in changes.iter().zip(&mut result) {
+            let change = (*change).clone();
+            let before = COUNT.get();
+            calc.update(change);
+            let outputs: Vec<Output> = calc.flush();
+            *result = (COUNT.get() - before, outputs.len());
+        }
+    }
+    result
+}
+
+/// `(allocations, outputs)` there and back of each class of change.
+#[test]
+fn the_steady_path_allocates_what_it_says_here() {
+    let mut calc = world();
+    let mut classes: Vec<(&str, [(usize, usize); 2])> = Vec::new();
+    let mut check = |what, there: &Update, back: &Update| {
+        classes.push((what, measured(&mut calc, [there, back])));
+    };
+    let same = pod("there", 7, "app-7");
+    check("a remote pod said again", &same, &pod("there", 7, "app-7"));
+    check("a remote pod's label that no set asks for", &pod("there", 7, "app-6"), &same);
+    check("a remote pod enters and leaves a set", &pod("there", 7, "app-1"), &same);
+    let new = pod("there", 99, "app-7");
+    check("a remote pod in no set comes and goes", &new, &gone(&new));
+    let new = pod("there", 99, "app-1");
+    check("a remote pod in a set comes and goes", &new, &gone(&new));
+    check("a network set's member is another", &set(101), &set(100));
+    let same = pod("here", 7, "app-7");
+    check("a local pod said again", &same, &pod("here", 7, "app-7"));
+    check("a local pod's label", &pod("here", 7, "app-6"), &same);
+    let new = pod("here", 99, "app-7");
+    check("a local pod comes and goes", &new, &gone(&new));
+    let same = policy("policy-3", "all()", "app == 'app-3'", Action::Allow);
+    let again = policy("policy-3", "all()", "app == 'app-3'", Action::Allow);
+    check("a policy said again", &same, &again);
+    check("a policy's action", &policy("policy-3", "all()", "app == 'app-3'", Action::Deny), &same);
+    let new = policy("policy-99", "all()", "app == 'app-3'", Action::Allow);
+    check("a policy on ten pods comes and goes", &new, &gone(&new));
+    let new = policy("policy-99", "app == 'elsewhere'", "app == 'app-3'", Action::Allow);
+    check("a policy on no pod comes and goes", &new, &gone(&new));
+    let wanted: &[(&str, [(usize, usize); 2])] = &[];
+    assert_eq!(classes, wanted);
+}
