@@ -95,15 +95,21 @@ impl Classes {
         &mut self,
         id: ItemId,
         kind: EndpointKind,
-        selectors: Vec<SelectorId>,
+        selectors: &[SelectorId],
         before: Option<ClassId>,
         world: World<'_>,
     ) -> ClassId {
-        let key = (kind, selectors.into());
-        let class = match self.by_key.get(&key) {
-            Some(&class) => class,
-            None => self.create(key, before, world),
+        let same = |class: &ClassId| {
+            let (its_kind, its_selectors) = &self.classes[*class].key;
+            *its_kind == kind && **its_selectors == *selectors
         };
+        let class = before.filter(same).unwrap_or_else(|| {
+            let key = (kind, selectors.into());
+            match self.by_key.get(&key) {
+                Some(&class) => class,
+                None => self.create(key, before, world),
+            }
+        });
         if let Some(before) = before.filter(|before| *before != class) {
             self.leave(id, before);
         }

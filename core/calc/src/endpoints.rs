@@ -13,7 +13,7 @@ use crate::items::{ItemId, ItemKey, Items};
 use crate::policies::{Batch, Policies};
 
 /// An endpoint of this node.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Endpoint {
     Workload(Arc<WorkloadEndpoint>),
     Host(Arc<HostEndpoint>),
@@ -103,6 +103,10 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
+    pub(crate) fn get(&self, id: ItemId) -> Option<&Endpoint> {
+        self.local.get(&id).map(|local| &local.endpoint)
+    }
+
     pub(crate) fn insert(&mut self, key: ItemKey, id: ItemId, endpoint: Endpoint) {
         let known = self.gone.remove(&key).unwrap_or_default();
         self.dirty.insert(id);

@@ -79,15 +79,15 @@ impl LabelIndex {
         &self.selectors[id].matches
     }
 
-    /// Adds an item; returns the selectors that it matches, ascending.
-    pub(crate) fn insert(&mut self, id: ItemId, items: &Items) -> Vec<SelectorId> {
+    /// Adds an item; `now` becomes the selectors that it matches, ascending.
+    pub(crate) fn insert(&mut self, id: ItemId, items: &Items, now: &mut Vec<SelectorId>) {
         let item = items.item(id);
         self.members.insert(id);
         self.own.insert(id, &item.labels);
         for &profile in item.profiles.iter() {
             self.heirs.entry(profile).or_default().insert(id);
         }
-        self.rematch(id, &[], items)
+        self.rematch(id, &[], items, now);
     }
 
     /// Removes an item that still has the labels it was inserted with.
@@ -108,22 +108,23 @@ impl LabelIndex {
         }
     }
 
-    /// The selectors that an item is known to match, ascending.
-    pub(crate) fn matches_of(&self, id: ItemId, items: &Items) -> Vec<SelectorId> {
-        let mut found = self.candidates(id, items);
+    /// `found` becomes the selectors that an item is known to match, ascending.
+    pub(crate) fn matches_of(&self, id: ItemId, items: &Items, found: &mut Vec<SelectorId>) {
+        self.candidates(id, items, found);
         found.retain(|&s| self.selectors[s].matches.contains(id));
-        found
     }
 
-    /// Matches an item again after its labels changed, own or inherited.
+    /// Matches an item again after its labels changed, own or inherited; `now` becomes the selectors
+    /// that it matches, ascending.
     pub(crate) fn rematch(
         &mut self,
         id: ItemId,
         before: &[SelectorId],
         items: &Items,
-    ) -> Vec<SelectorId> {
+        now: &mut Vec<SelectorId>,
+    ) {
         let item = items.item(id);
-        let mut now = self.candidates(id, items);
+        self.candidates(id, items, now);
         now.retain(|&s| {
             self.selectors[s].program.matches(&|key| items.value(item, key), &items.interner)
         });
@@ -132,27 +133,34 @@ impl LabelIndex {
                 self.selectors[selector].matches.remove(id);
             }
         }
-        for &selector in &now {
+        for &selector in now.iter() {
             self.selectors[selector].matches.insert(id);
         }
-        now
     }
 
-    /// The items that list a profile.
-    pub(crate) fn heirs(&self, profile: ProfileId) -> Vec<ItemId> {
-        self.heirs.get(&profile).map(|bits| bits.iter().collect()).unwrap_or_default()
+    /// The items that list a profile, with the selectors that each is known to match.
+    pub(crate) fn heirs(
+        &self,
+        profile: ProfileId,
+        items: &Items,
+    ) -> Vec<(ItemId, Vec<SelectorId>)> {
+        let known = |id| {
+            let mut matches = Vec::new();
+            self.matches_of(id, items, &mut matches);
+            (id, matches)
+        };
+        self.heirs.get(&profile).into_iter().flat_map(Bits::iter).map(known).collect()
     }
 
-    /// Selectors that may match an item, ascending.
-    fn candidates(&self, id: ItemId, items: &Items) -> Vec<SelectorId> {
-        let mut found = self.anywhere.clone();
+    /// `found` becomes the selectors that may match an item, ascending.
+    fn candidates(&self, id: ItemId, items: &Items, found: &mut Vec<SelectorId>) {
+        found.clone_from(&self.anywhere);
         for pair in items.all_labels(items.item(id)) {
             found.extend(self.by_value.get(&pair).into_iter().flatten());
             found.extend(self.by_key.get(&pair.0).into_iter().flatten());
         }
         found.sort_unstable();
         found.dedup();
-        found
     }
 
     /// Items that match a program, searched where the rarest of its needs is.

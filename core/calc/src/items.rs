@@ -57,6 +57,7 @@ impl ItemKey {
 
 /// The part of an object that selectors and sets look at, in as few bytes as possible: a node
 /// keeps one for every endpoint of the cluster.
+#[derive(PartialEq)]
 pub(crate) struct Item {
     pub(crate) labels: Box<[Pair]>, // sorted by key
     pub(crate) profiles: Few<ProfileId>,
@@ -76,7 +77,7 @@ pub(crate) struct ItemPort {
 pub(crate) struct Source<'a> {
     labels: &'a Labels,
     profiles: &'a [ProfileName],
-    nets: Vec<IpNet>,
+    nets: Few<IpNet>,
     ports: &'a [NamedPort],
 }
 
@@ -96,7 +97,7 @@ impl<'a> From<&'a HostEndpoint> for Source<'a> {
 
 impl<'a> From<&'a NetworkSet> for Source<'a> {
     fn from(s: &'a NetworkSet) -> Self {
-        let nets = s.nets.iter().map(IpNet::trunc).collect();
+        let nets = s.nets.iter().map(IpNet::trunc).collect::<Vec<_>>().into();
         Self { labels: &s.labels, profiles: &s.profiles, nets, ports: &[] }
     }
 }
@@ -142,8 +143,10 @@ impl Items {
         let Source { labels, profiles, mut nets, ports } = source;
         // Large sets mostly come in order.
         if !nets.is_sorted_by(|a, b| a < b) {
-            nets.sort_unstable();
-            nets.dedup();
+            let mut sorted = nets.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            nets = sorted.into();
         }
         let port = |p: &NamedPort, interner: &mut Interner| ItemPort {
             name: interner.hold(&p.name),
@@ -153,7 +156,7 @@ impl Items {
         Item {
             labels: self.interner.hold_labels(labels),
             profiles: profiles.iter().map(|name| self.hold_profile(name)).collect(),
-            nets: nets.into(),
+            nets,
             ports: ports.iter().map(|p| port(p, &mut self.interner)).collect(),
         }
     }

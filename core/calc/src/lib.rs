@@ -179,6 +179,15 @@ impl Calc {
     /// An item is new, changed or gone (`None`); `local` if it is an endpoint of this node.
     fn set_item(&mut self, key: ItemKey, item: Option<Item>, local: Option<Endpoint>) {
         let old = self.items.id(&key);
+        if let (Some(id), Some(new)) = (old, &item)
+            && *self.items.item(id) == *new
+            && self.endpoints.get(id) == local.as_ref()
+        {
+            if let Some(again) = item {
+                self.items.drop_item(again);
+            }
+            return;
+        }
         if let Some(id) = old
             && let Some(endpoint) = self.endpoints.remove(id, &mut self.policies)
         {

@@ -52,6 +52,7 @@ pub(crate) struct Policies {
     selectors: HashMap<Selector, SelectorId>,
     groups: Groups,
     classes: Classes,
+    room: Vec<SelectorId>, // for what an endpoint matches
     hosts: HashSet<ItemId>,
     profiles: HashMap<ProfileName, ActiveProfile>,
     dirty_policies: BTreeSet<PolicyNumber>,
@@ -195,15 +196,19 @@ impl Policies {
         if kind == EndpointKind::Host {
             self.hosts.insert(id);
         }
-        let now = self.index.insert(id, items);
+        let mut now = std::mem::take(&mut self.room);
+        self.index.insert(id, items, &mut now);
         self.selected_changed(id, &now);
+        self.room = now;
     }
 
     /// A local endpoint goes, before it changes or leaves `items`.
     pub(crate) fn remove(&mut self, id: ItemId, items: &Items) {
-        let before = self.index.matches_of(id, items);
+        let mut before = std::mem::take(&mut self.room);
+        self.index.matches_of(id, items, &mut before);
         self.index.remove(id, &before, items);
         self.selected_changed(id, &before);
+        self.room = before;
         self.hosts.remove(&id);
         self.touched.remove(&id);
     }
@@ -214,14 +219,14 @@ impl Policies {
         profile: ProfileId,
         items: &Items,
     ) -> Vec<(ItemId, Vec<SelectorId>)> {
-        let heirs = self.index.heirs(profile);
-        heirs.into_iter().map(|id| (id, self.index.matches_of(id, items))).collect()
+        self.index.heirs(profile, items)
     }
 
     /// See [`Sets::rematch`].
     pub(crate) fn rematch(&mut self, heirs: &[(ItemId, Vec<SelectorId>)], items: &Items) {
+        let mut now = Vec::new();
         for (id, before) in heirs {
-            let now = self.index.rematch(*id, before, items);
+            self.index.rematch(*id, before, items, &mut now);
             let lost: Vec<_> = before.iter().filter(|s| !now.contains(s)).copied().collect();
             let won: Vec<_> = now.iter().filter(|s| !before.contains(s)).copied().collect();
             self.selected_changed(*id, &lost);
@@ -349,8 +354,8 @@ impl Policies {
         let mut found = BTreeMap::new();
         for id in touched {
             let Some((kind, before)) = place(id) else { continue };
-            let selectors = self.index.matches_of(id, items);
-            found.insert(id, self.classes.put(id, kind, selectors, before, world));
+            self.index.matches_of(id, items, &mut self.room);
+            found.insert(id, self.classes.put(id, kind, &self.room, before, world));
         }
         self.classes.flush(world, &mut found);
         found

@@ -141,6 +141,9 @@ impl Routes {
 
     /// A local workload is new, changed or gone.
     pub(crate) fn set_workload(&mut self, id: &WorkloadId, workload: Option<&WorkloadEndpoint>) {
+        if self.workloads.get(id) == workload.map(|w| &w.addresses) {
+            return;
+        }
         let old = match workload {
             Some(w) => self.workloads.insert(id.clone(), w.addresses.clone()),
             None => self.workloads.remove(id),

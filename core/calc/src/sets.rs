@@ -1,6 +1,6 @@
 //! Sets of addresses, prefixes and ports, shared by all rules that ask for the same thing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -92,6 +92,7 @@ struct Set {
     filter: Filter,
     members: FastMap<Member, u32>, // counted: two items may claim one address
     emitted: bool,
+    dirty: bool,                      // is on the list of those to look at
     changed: FastMap<Member, Before>, // since the last flush; empty unless emitted
 }
 
@@ -105,6 +106,9 @@ enum Filter {
 
 /// Whether a changed member was there at the last flush.
 type Before = bool;
+
+/// A set that changes keeps room for so many changes; more are a rare event.
+const KEPT: usize = 16;
 
 impl Set {
     fn add(&mut self, member: Member) {
@@ -126,6 +130,14 @@ impl Set {
         }
     }
 
+    /// The next flush is to look at it.
+    fn look_at(&mut self, number: SetNumber, dirty: &mut Vec<SetNumber>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(number);
+        }
+    }
+
     /// What to tell since the last flush, in order of members.
     fn delta(&mut self) -> Option<Output> {
         if !self.emitted {
@@ -135,12 +147,15 @@ impl Set {
             return Some(Output::Set(self.id.clone(), self.key.kind(), members));
         }
         let (mut added, mut removed) = (Vec::new(), Vec::new());
-        for (member, before) in std::mem::take(&mut self.changed) {
+        for (member, before) in self.changed.drain() {
             match (before, self.members.contains_key(&member)) {
                 (false, true) => added.push(member),
                 (true, false) => removed.push(member),
                 _ => (),
             }
+        }
+        if self.changed.capacity() > KEPT {
+            self.changed = FastMap::default();
         }
         added.sort_unstable();
         removed.sort_unstable();
@@ -164,7 +179,9 @@ pub(crate) struct Sets {
     selectors: HashMap<Selector, SelectorId>,
     families: FastMap<SelectorId, Vec<SetNumber>>, // the sets that come from one selector
     services: HashMap<ServiceId, Service>,
-    dirty: BTreeSet<SetNumber>,
+    dirty: Vec<SetNumber>,
+    before: Vec<SelectorId>, // room for what an item matched, and matches
+    now: Vec<SelectorId>,
 }
 
 impl Sets {
@@ -184,7 +201,7 @@ impl Sets {
         let set = &mut self.sets[number];
         set.users -= 1;
         if set.users == 0 {
-            self.dirty.insert(number);
+            set.look_at(number, &mut self.dirty);
         }
     }
 
@@ -209,6 +226,7 @@ impl Sets {
             filter,
             members: FastMap::default(),
             emitted: false,
+            dirty: false,
             changed: FastMap::default(),
             key,
         };
@@ -238,7 +256,7 @@ impl Sets {
         if let Some(service) = service {
             self.services.entry(service).or_default().sets.push(number);
         }
-        self.dirty.insert(number);
+        self.sets[number].look_at(number, &mut self.dirty);
         number
     }
 
@@ -279,30 +297,40 @@ impl Sets {
 
     /// A new item.
     pub(crate) fn insert(&mut self, id: ItemId, items: &Items) {
-        let now = self.index.insert(id, items);
+        let mut now = std::mem::take(&mut self.now);
+        self.index.insert(id, items, &mut now);
         self.change(None, &now, Some(items.item(id)));
+        self.now = now;
     }
 
     /// An item goes; it must still be in `items`.
     pub(crate) fn remove(&mut self, id: ItemId, items: &Items) {
-        let before = self.index.matches_of(id, items);
+        let mut before = std::mem::take(&mut self.before);
+        self.index.matches_of(id, items, &mut before);
         self.index.remove(id, &before, items);
         self.change(Some((&before, items.item(id))), &[], None);
+        self.before = before;
     }
 
     /// An item is replaced by `new`; what it was is returned, still holding its texts.
     pub(crate) fn replace(&mut self, id: ItemId, new: Item, items: &mut Items) -> Item {
         let old = items.item(id);
-        let before = self.index.matches_of(id, items);
-        if old.labels == new.labels && old.profiles == new.profiles {
+        let mut before = std::mem::take(&mut self.before);
+        self.index.matches_of(id, items, &mut before);
+        let old = if old.labels == new.labels && old.profiles == new.profiles {
             let old = items.replace(id, new);
             self.change(Some((&before, &old)), &before, Some(items.item(id)));
-            return old;
-        }
-        self.index.remove(id, &before, items);
-        let old = items.replace(id, new);
-        let now = self.index.insert(id, items);
-        self.change(Some((&before, &old)), &now, Some(items.item(id)));
+            old
+        } else {
+            self.index.remove(id, &before, items);
+            let old = items.replace(id, new);
+            let mut now = std::mem::take(&mut self.now);
+            self.index.insert(id, items, &mut now);
+            self.change(Some((&before, &old)), &now, Some(items.item(id)));
+            self.now = now;
+            old
+        };
+        self.before = before;
         old
     }
 
@@ -312,14 +340,14 @@ impl Sets {
         profile: ProfileId,
         items: &Items,
     ) -> Vec<(ItemId, Vec<SelectorId>)> {
-        let heirs = self.index.heirs(profile);
-        heirs.into_iter().map(|id| (id, self.index.matches_of(id, items))).collect()
+        self.index.heirs(profile, items)
     }
 
     /// Matches items again whose inherited labels changed.
     pub(crate) fn rematch(&mut self, heirs: &[(ItemId, Vec<SelectorId>)], items: &Items) {
+        let mut now = Vec::new();
         for (id, before) in heirs {
-            let now = self.index.rematch(*id, before, items);
+            self.index.rematch(*id, before, items, &mut now);
             let item = items.item(*id);
             self.change(Some((before, item)), &now, Some(item));
         }
@@ -366,7 +394,7 @@ impl Sets {
             let set = &mut self.sets[number];
             edit(set);
             if !set.changed.is_empty() {
-                self.dirty.insert(number);
+                set.look_at(number, &mut self.dirty);
             }
         }
     }
@@ -392,7 +420,7 @@ impl Sets {
             for backend in old.iter().flat_map(|b| b.iter()) {
                 set.take(backend_member(kind, backend));
             }
-            self.dirty.insert(number);
+            set.look_at(number, &mut self.dirty);
         }
         self.forget_service(id);
     }
@@ -410,24 +438,33 @@ impl Sets {
         puts: &mut Vec<Output>,
         gone: &mut Vec<Output>,
     ) {
-        let (mut changed, mut lost) = (Vec::new(), Vec::new());
-        for number in std::mem::take(&mut self.dirty) {
+        let (first, mut lost) = (puts.len(), Vec::new());
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for number in dirty.drain(..) {
             let Some(set) = self.sets.get_mut(number) else { continue };
+            set.dirty = false;
             if set.users == 0 {
                 lost.extend(self.destroy(number, items));
-            } else if let Some(output) = set.delta() {
-                changed.push((set.id.clone(), output));
+            } else {
+                puts.extend(set.delta());
             }
         }
-        changed.sort_by(|a, b| a.0.cmp(&b.0));
+        self.dirty = dirty;
+        puts[first..].sort_unstable_by(|a, b| id_of(a).cmp(&id_of(b)));
         lost.sort_unstable();
-        puts.extend(changed.into_iter().map(|(_, output)| output));
         gone.extend(lost.into_iter().map(Output::SetGone));
     }
 
     /// Number of sets in use.
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
+    }
+}
+
+fn id_of(output: &Output) -> Option<&SetId> {
+    match output {
+        Output::Set(id, ..) | Output::SetDelta { id, .. } => Some(id),
+        _ => None,
     }
 }
 
