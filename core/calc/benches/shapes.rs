@@ -228,12 +228,12 @@ fn main() -> Outcome<()> {
         for update in updates {
             calc.update(update);
         }
-        inside += cpu_time() - start;
+        inside += since(start);
     }
     println!("before the flush: {}", memory()?);
     let start = cpu_time();
     let outputs = calc.flush();
-    let flush = cpu_time() - start;
+    let flush = since(start);
     println!("{shape} cold: {:?} of CPU ({flush:?} of it in the flush)", inside + flush);
     println!("after the flush: {}", memory()?);
     tally.take(&outputs);
@@ -264,7 +264,7 @@ fn replay(calc: &mut Calc, tally: &mut Tally, lines: impl BufRead) -> Outcome<()
         let start = cpu_time();
         calc.update(update);
         let outputs = calc.flush();
-        let time = cpu_time() - start;
+        let time = since(start);
         costs.entry(class).or_default().push(Cost { time, items: items(&outputs) });
         tally.take(&outputs);
     }
@@ -308,6 +308,10 @@ fn items(outputs: &[Output]) -> usize {
         _ => 1,
     };
     outputs.iter().map(of).sum()
+}
+
+fn since(start: Duration) -> Duration {
+    cpu_time().saturating_sub(start)
 }
 
 /// CPU time of this thread.

@@ -7,24 +7,24 @@ use selector::{Expr, Selector, Test};
 use crate::few::Few;
 use crate::intern::{Interner, Sym};
 
-/// The expression over numbers. Holds its keys and values in the interner.
-pub(crate) enum Program {
-    All,
-    Label(Sym, Check),
-    Not(Box<Program>),
-    And(Box<[Program]>),
-    Or(Box<[Program]>),
-}
+/// The expression in one piece of memory, since a large cluster has a hundred thousand: every
+/// operator stands before what it is about. Holds its texts in the interner.
+pub(crate) struct Program(Box<[u32]>);
 
-pub(crate) enum Check {
-    Has,
-    Eq(Sym),
-    Ne(Sym),
-    In(Box<[Sym]>),
-    NotIn(Box<[Sym]>),
-    Contains(Arc<str>),
-    StartsWith(Arc<str>),
-    EndsWith(Arc<str>),
+/// Operators, with what follows each.
+mod op {
+    pub(super) const ALL: u32 = 0;
+    pub(super) const HAS: u32 = 1; // key
+    pub(super) const EQ: u32 = 2; // key, value
+    pub(super) const NE: u32 = 3; // key, value
+    pub(super) const IN: u32 = 4; // key, count of values, values in order
+    pub(super) const NOT_IN: u32 = 5; // key, count of values, values in order
+    pub(super) const CONTAINS: u32 = 6; // key, text
+    pub(super) const STARTS_WITH: u32 = 7; // key, text
+    pub(super) const ENDS_WITH: u32 = 8; // key, text
+    pub(super) const NOT: u32 = 9; // expression
+    pub(super) const AND: u32 = 10; // length of the operands, operands
+    pub(super) const OR: u32 = 11; // length of the operands, operands
 }
 
 /// What a match must have as to one label: present with one of `values`, or with any (`None`).
@@ -35,101 +35,134 @@ pub(crate) struct Needs {
 
 impl Program {
     pub(crate) fn compile(selector: &Selector, interner: &mut Interner) -> Self {
-        Self::of(selector.expr(), interner)
-    }
-
-    fn of(expr: &Expr, interner: &mut Interner) -> Self {
-        match expr {
-            Expr::All => Self::All,
-            Expr::Label(key, test) => {
-                let sym = interner.hold(key);
-                Self::Label(sym, Check::of(test, interner))
-            }
-            Expr::Not(inner) => Self::Not(Box::new(Self::of(inner, interner))),
-            Expr::And(list) => Self::and(list.iter().map(|e| Self::of(e, interner))),
-            Expr::Or(list) => Self::Or(list.iter().map(|e| Self::of(e, interner)).collect()),
-        }
-    }
-
-    /// `a && (b && c)` is one list: a namespace is nearly always joined to what a user wrote.
-    fn and(operands: impl Iterator<Item = Self>) -> Self {
-        let mut all = Vec::new();
-        for operand in operands {
-            match operand {
-                Self::And(inner) => all.extend(inner),
-                other => all.push(other),
-            }
-        }
-        Self::And(all.into())
+        let mut code = Vec::new();
+        write(selector.expr(), interner, &mut code);
+        Self(code.into())
     }
 
     /// Whether it asks one label to be there, or to have one of some values, and nothing else: then an
     /// item whose own label fulfils its [`needs`] matches.
     pub(crate) fn is_one_need(&self) -> bool {
-        matches!(self, Self::Label(_, Check::Has | Check::Eq(_) | Check::In(_)))
+        matches!(*self.0, [op::HAS | op::EQ | op::IN, ..])
     }
 
     /// Gives up what [`Program::compile`] held.
     pub(crate) fn release(&self, interner: &mut Interner) {
-        match self {
-            Self::All => (),
-            Self::Label(key, check) => {
-                interner.release(*key);
-                match check {
-                    Check::Eq(v) | Check::Ne(v) => interner.release(*v),
-                    Check::In(set) | Check::NotIn(set) => {
-                        set.iter().for_each(|v| interner.release(*v));
-                    }
-                    _ => (),
+        let mut code = &*self.0;
+        loop {
+            let (held, rest) = match code {
+                [op::HAS, held, rest @ ..] => (std::slice::from_ref(held), rest),
+                [op::IN | op::NOT_IN, key, count, rest @ ..] => {
+                    interner.release(*key);
+                    rest.split_at(*count as usize)
                 }
-            }
-            Self::Not(inner) => inner.release(interner),
-            Self::And(list) | Self::Or(list) => list.iter().for_each(|p| p.release(interner)),
+                [op::EQ..=op::ENDS_WITH, rest @ ..] => rest.split_at(2),
+                [op::AND | op::OR, _, rest @ ..] | [_, rest @ ..] => (&[][..], rest),
+                [] => return,
+            };
+            held.iter().for_each(|sym| interner.release(*sym));
+            code = rest;
         }
     }
 
     pub(crate) fn matches(&self, get: &impl Fn(Sym) -> Option<Sym>, interner: &Interner) -> bool {
-        match self {
-            Self::All => true,
-            Self::Label(key, check) => check.holds(get(*key), interner),
-            Self::Not(inner) => !inner.matches(get, interner),
-            Self::And(list) => list.iter().all(|p| p.matches(get, interner)),
-            Self::Or(list) => list.iter().any(|p| p.matches(get, interner)),
+        evaluate(&self.0, get, interner).0
+    }
+}
+
+fn write(expr: &Expr, interner: &mut Interner, code: &mut Vec<u32>) {
+    match expr {
+        Expr::All => code.push(op::ALL),
+        Expr::Label(key, test) => write_test(interner.hold(key), test, interner, code),
+        Expr::Not(inner) => {
+            code.push(op::NOT);
+            write(inner, interner, code);
+        }
+        Expr::And(list) | Expr::Or(list) => {
+            let or = matches!(expr, Expr::Or(_));
+            code.extend([if or { op::OR } else { op::AND }, 0]);
+            let start = code.len();
+            if or {
+                list.iter().for_each(|operand| write(operand, interner, code));
+            } else {
+                write_and(list, interner, code);
+            }
+            code[start - 1] = (code.len() - start) as u32;
         }
     }
 }
 
-impl Check {
-    fn of(test: &Test, interner: &mut Interner) -> Self {
-        let mut set = |values: &[Arc<str>]| {
-            let mut syms: Box<[Sym]> = values.iter().map(|v| interner.hold(v)).collect();
-            syms.sort_unstable();
-            syms
-        };
-        match test {
-            Test::Has => Self::Has,
-            Test::Eq(v) => Self::Eq(interner.hold(v)),
-            Test::Ne(v) => Self::Ne(interner.hold(v)),
-            Test::In(values) => Self::In(set(values)),
-            Test::NotIn(values) => Self::NotIn(set(values)),
-            Test::Contains(v) => Self::Contains(v.clone()),
-            Test::StartsWith(v) => Self::StartsWith(v.clone()),
-            Test::EndsWith(v) => Self::EndsWith(v.clone()),
+/// `a && (b && c)` is one list: a namespace is nearly always joined to what a user wrote.
+fn write_and(list: &[Expr], interner: &mut Interner, code: &mut Vec<u32>) {
+    for operand in list {
+        match operand {
+            Expr::And(inner) => write_and(inner, interner, code),
+            other => write(other, interner, code),
         }
     }
+}
 
-    fn holds(&self, value: Option<Sym>, interner: &Interner) -> bool {
-        let Some(value) = value else { return matches!(self, Self::Ne(_) | Self::NotIn(_)) };
-        match self {
-            Self::Has => true,
-            Self::Eq(want) => value == *want,
-            Self::Ne(want) => value != *want,
-            Self::In(set) => set.binary_search(&value).is_ok(),
-            Self::NotIn(set) => set.binary_search(&value).is_err(),
-            Self::Contains(part) => interner.text(value).contains(&**part),
-            Self::StartsWith(part) => interner.text(value).starts_with(&**part),
-            Self::EndsWith(part) => interner.text(value).ends_with(&**part),
+fn write_test(key: Sym, test: &Test, interner: &mut Interner, code: &mut Vec<u32>) {
+    let (op, text) = match test {
+        Test::Has => return code.extend([op::HAS, key]),
+        Test::In(values) | Test::NotIn(values) => {
+            let op = if matches!(test, Test::In(_)) { op::IN } else { op::NOT_IN };
+            code.extend([op, key, values.len() as u32]);
+            let start = code.len();
+            code.extend(values.iter().map(|value| interner.hold(value)));
+            return code[start..].sort_unstable();
         }
+        Test::Eq(value) => (op::EQ, value),
+        Test::Ne(value) => (op::NE, value),
+        Test::Contains(part) => (op::CONTAINS, part),
+        Test::StartsWith(part) => (op::STARTS_WITH, part),
+        Test::EndsWith(part) => (op::ENDS_WITH, part),
+    };
+    code.extend([op, key, interner.hold(text)]);
+}
+
+/// Whether the expression that `code` begins with matches, and what comes after it.
+fn evaluate<'a>(
+    code: &'a [u32],
+    get: &impl Fn(Sym) -> Option<Sym>,
+    interner: &Interner,
+) -> (bool, &'a [u32]) {
+    match code {
+        [op::ALL, rest @ ..] => (true, rest),
+        [op::HAS, key, rest @ ..] => (get(*key).is_some(), rest),
+        [op::EQ, key, value, rest @ ..] => (get(*key) == Some(*value), rest),
+        [op::NE, key, value, rest @ ..] => (get(*key) != Some(*value), rest),
+        [op @ (op::IN | op::NOT_IN), key, count, rest @ ..] => {
+            let (values, rest) = rest.split_at(*count as usize);
+            let found = get(*key).is_some_and(|value| values.binary_search(&value).is_ok());
+            (found == (*op == op::IN), rest)
+        }
+        [op @ (op::CONTAINS | op::STARTS_WITH | op::ENDS_WITH), key, part, rest @ ..] => {
+            let part = interner.text(*part);
+            let holds = |value: &str| match *op {
+                op::CONTAINS => value.contains(part),
+                op::STARTS_WITH => value.starts_with(part),
+                _ => value.ends_with(part),
+            };
+            (get(*key).is_some_and(|value| holds(interner.text(value))), rest)
+        }
+        [op::NOT, rest @ ..] => {
+            let (inner, rest) = evaluate(rest, get, interner);
+            (!inner, rest)
+        }
+        [op @ (op::AND | op::OR), length, rest @ ..] => {
+            let (mut operands, rest) = rest.split_at(*length as usize);
+            let decides = *op == op::OR;
+            while !operands.is_empty() {
+                let (holds, next) = evaluate(operands, get, interner);
+                if holds == decides {
+                    return (decides, rest);
+                }
+                operands = next;
+            }
+            (!decides, rest)
+        }
+        _ => (false, &[]), // no program is written so
     }
 }
 
