@@ -13,11 +13,11 @@ use crate::arrangement::{Arrangement, EndpointKind};
 use crate::bits::Bits;
 use crate::book::{Book, PolicyNumber};
 use crate::groups::Groups;
-use crate::hash::FastMap;
 use crate::index::SelectorId;
 use crate::items::ItemId;
 use crate::kept::KeptPolicy;
 use crate::slab::Slab;
+use model::hash::FastMap;
 
 /// Number of a class. Given to another class only after the next [`Classes::flush`].
 pub(crate) type ClassId = u32;

@@ -8,9 +8,9 @@ use model::{HostEndpoint, ProfileName, WorkloadEndpoint};
 
 use crate::arrangement::{Arrangement, EndpointKind};
 use crate::classes::ClassId;
-use crate::hash::FastMap;
 use crate::items::{ItemId, ItemKey, Items};
 use crate::policies::{Batch, Policies};
+use model::hash::FastMap;
 
 /// An endpoint of this node.
 #[derive(Clone, PartialEq)]

@@ -5,11 +5,11 @@
 
 use crate::bits::Bits;
 use crate::few::Few;
-use crate::hash::FastMap;
 use crate::intern::{Pair, Sym};
 use crate::items::{ItemId, Items, Postings, ProfileId};
 use crate::program::{self, Needs, Program};
 use crate::slab::Slab;
+use model::hash::FastMap;
 use selector::Selector;
 
 /// Number of a selector in an index.

@@ -12,9 +12,9 @@ use model::{HostEndpoint, Labels, ProfileName, Protocol, WorkloadEndpoint, Workl
 
 use crate::bits::Bits;
 use crate::few::Few;
-use crate::hash::FastMap;
 use crate::intern::{Interner, Pair, Sym};
 use crate::slab::Slab;
+use model::hash::FastMap;
 
 /// Number of an item.
 pub(crate) type ItemId = u32;

@@ -27,7 +27,6 @@ mod classes;
 mod endpoints;
 mod few;
 mod groups;
-mod hash;
 mod index;
 mod intern;
 mod items;

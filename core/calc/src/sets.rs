@@ -13,11 +13,11 @@ use model::update::Backend;
 use selector::Selector;
 use sha2::{Digest as _, Sha224};
 
-use crate::hash::FastMap;
 use crate::index::{LabelIndex, SelectorId};
 use crate::intern::Sym;
 use crate::items::{Item, ItemId, Items, ProfileId, single};
 use crate::slab::Slab;
+use model::hash::FastMap;
 
 /// Number of a set.
 pub(crate) type SetNumber = u32;

@@ -8,6 +8,7 @@
 //! * [`output`]: what the calculation says this node must program; [`policy_list`]: the policies of
 //!   an endpoint.
 //! * [`wiring`]: routes, tunnels and interfaces, as the managers want them and the drivers make them.
+//! * [`hash`]: maps for keys of our own.
 //! * [`delta`]: desired state against observed state; [`insync`]: the witness that the first
 //!   snapshot is complete (law 3).
 //!
@@ -18,6 +19,7 @@
 
 pub mod delta;
 pub mod endpoint;
+pub mod hash;
 pub mod ids;
 pub mod insync;
 pub mod network;

@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use model::hash::FastMap;
 use model::policy::{EntityMatch, Icmp};
 use model::{Action, IpVersion, Protocol, Rule};
 
@@ -40,7 +41,7 @@ struct Sides<'v> {
 
 /// Sets by what they depend on.
 #[derive(Debug)]
-struct Memory<K>(RefCell<HashMap<K, Rc<Bits>>>);
+struct Memory<K>(RefCell<FastMap<K, Rc<Bits>>>);
 
 impl<K> Default for Memory<K> {
     fn default() -> Self {

@@ -1,11 +1,12 @@
 //! Many questions about one view: what they have in common is worked out once.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use ipnet::IpNet;
+use model::hash::FastMap;
 use model::policy::{NetworkSet, NetworkSetId, Tier};
 use model::{HostEndpoint, IpVersion, NodeName, Policy, WorkloadEndpoint};
 
@@ -29,35 +30,35 @@ pub(crate) type Applied<'a> = Vec<(&'a Tier, Vec<&'a Policy>)>;
 #[derive(Debug)]
 pub struct Judge<'a> {
     view: &'a View,
-    workloads: HashMap<IpAddr, Vec<&'a WorkloadEndpoint>>,
-    hosts: HashMap<IpAddr, Vec<&'a HostEndpoint>>,
-    hosts_on: HashMap<&'a NodeName, Vec<&'a HostEndpoint>>,
-    nodes: HashMap<IpAddr, &'a NodeName>,
+    workloads: FastMap<IpAddr, Vec<&'a WorkloadEndpoint>>,
+    hosts: FastMap<IpAddr, Vec<&'a HostEndpoint>>,
+    hosts_on: FastMap<&'a NodeName, Vec<&'a HostEndpoint>>,
+    nodes: FastMap<IpAddr, &'a NodeName>,
     standing: OnceCell<Standing<'a>>,
     prefixes: OnceCell<Prefixes<'a>>,
-    applied: RefCell<HashMap<(Point, Kind, Direction), Rc<Applied<'a>>>>,
-    indexed: RefCell<HashMap<(Point, Kind, Direction), Rc<Index<'a>>>>,
-    sets: RefCell<HashMap<IpAddr, Rc<[&'a NetworkSet]>>>,
+    applied: RefCell<FastMap<(Point, Kind, Direction), Rc<Applied<'a>>>>,
+    indexed: RefCell<FastMap<(Point, Kind, Direction), Rc<Index<'a>>>>,
+    sets: RefCell<FastMap<IpAddr, Rc<[&'a NetworkSet]>>>,
 }
 
 impl<'a> Judge<'a> {
     /// Reads the endpoints' addresses; cost: one look at each.
     pub fn new(view: &'a View) -> Self {
-        let mut workloads: HashMap<_, Vec<_>> = HashMap::new();
+        let mut workloads: FastMap<_, Vec<_>> = FastMap::default();
         for w in view.workloads.values() {
             for address in &w.addresses {
                 workloads.entry(*address).or_default().push(w.as_ref());
             }
         }
-        let mut hosts: HashMap<_, Vec<_>> = HashMap::new();
-        let mut hosts_on: HashMap<_, Vec<_>> = HashMap::new();
+        let mut hosts: FastMap<_, Vec<_>> = FastMap::default();
+        let mut hosts_on: FastMap<_, Vec<_>> = FastMap::default();
         for h in view.hosts.values() {
             hosts_on.entry(&h.node).or_default().push(h.as_ref());
             for address in &h.addresses {
                 hosts.entry(*address).or_default().push(h.as_ref());
             }
         }
-        let mut nodes = HashMap::new();
+        let mut nodes = FastMap::default();
         for (name, node) in &view.nodes {
             for address in node.interfaces.iter().flat_map(|(_, addresses)| addresses) {
                 nodes.entry(*address).or_insert(name);
@@ -170,12 +171,12 @@ impl<'a> Judge<'a> {
 struct Prefixes<'a> {
     /// Families and lengths that there are.
     lengths: BTreeSet<(IpVersion, u8)>,
-    sets: HashMap<IpNet, Vec<&'a NetworkSetId>>,
+    sets: FastMap<IpNet, Vec<&'a NetworkSetId>>,
 }
 
 impl<'a> Prefixes<'a> {
     fn new(view: &'a View) -> Self {
-        let (mut lengths, mut sets) = (BTreeSet::new(), HashMap::<_, Vec<_>>::new());
+        let (mut lengths, mut sets) = (BTreeSet::new(), FastMap::<_, Vec<_>>::default());
         for (id, set) in &view.network_sets {
             for net in &set.nets {
                 lengths.insert((IpVersion::of_net(net), net.prefix_len()));

@@ -187,7 +187,7 @@ pub(crate) fn update(
             }
         }
         ("", "services") if subresource.is_none() => services::allocate(api, after, Some(before))?,
-        ("", "pods") if subresource.is_none() => pod_unchanged(before, after)?,
+        ("", "pods") if subresource.is_none() => pod_unchanged(home, before, after)?,
         ("", "configmaps" | "secrets") if before["immutable"] == true => {
             unchanged_data(home, before, after)?;
         }
@@ -232,7 +232,7 @@ fn check_finalizers(home: &Resource, before: &Value, after: &Value) -> Result<()
 }
 
 /// Of a pod's specification little may change.
-fn pod_unchanged(before: &Value, after: &Value) -> Result<()> {
+fn pod_unchanged(home: &Resource, before: &Value, after: &Value) -> Result<()> {
     let fixed = |pod: &Value| {
         let mut spec = pod["spec"].as_object().cloned().unwrap_or_default();
         for free in [
@@ -254,6 +254,12 @@ fn pod_unchanged(before: &Value, after: &Value) -> Result<()> {
         spec
     };
     if fixed(before) == fixed(after) {
+        return Ok(());
+    }
+    // It may have been stored before all of today's defaults were known.
+    let mut completed = before.clone();
+    defaults::complete(home, &mut completed);
+    if fixed(&completed) == fixed(after) {
         return Ok(());
     }
     let name = before["metadata"]["name"].as_str().unwrap_or_default();
@@ -352,5 +358,25 @@ fn name_rule(resource: &Resource) -> fn(&str) -> Option<String> {
         // Calico's kinds have rules of their own, in their validation.
         (Origin::Calico, _) => names::path_segment,
         _ => names::dns_subdomain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it lies in a store that an older release wrote.
+    #[test]
+    fn a_pod_without_todays_defaults_can_be_changed() {
+        let pods = crate::builtin::kubernetes().find(|r| r.plural == "pods").unwrap();
+        let before = json!({"metadata": {"name": "p"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
+        let mut after = before.clone();
+        after["metadata"]["labels"] = json!({"a": "b"});
+        defaults::complete(&pods, &mut after);
+        assert_ne!(before["spec"], after["spec"]);
+        pod_unchanged(&pods, &before, &after).unwrap();
+        after["spec"]["nodeName"] = "n2".into();
+        pod_unchanged(&pods, &before, &after).unwrap_err();
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map over numbers of ours.
-pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
+/// A map over such keys.
+pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// Multiply and fold, eight bytes at a time.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Mix(u64);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mix(u64);
 
 impl Mix {
     fn add(&mut self, word: u64) {
