@@ -4,8 +4,9 @@
 //!
 //! Times are CPU time of the one thread, inside the calculation alone: neither the reading of files
 //! nor what is done with outputs counts. Asking for the time costs a system call, some 0.2 µs of
-//! each change. Objects are read a thousand at a time: memory is that of the calculation with its
-//! outputs, of the program itself (the first line says how much), and of a thousand objects.
+//! each change. Objects are read twenty at a time, so that they are as near as where they come one by
+//! one; memory is that of the calculation with its outputs, of the program itself (the first line
+//! says how much), and of twenty objects.
 //!
 //! ```text
 //! python3 bench/gen_calc.py tag250k DIR && cargo bench -p calc --bench shapes -- tag250k DIR
@@ -218,7 +219,7 @@ fn main() -> Outcome<()> {
     let mut lines = file("snap")?.lines();
     loop {
         let mut updates = Vec::new();
-        for line in lines.by_ref().take(1000) {
+        for line in lines.by_ref().take(20) {
             updates.push(serde_json::from_str::<Line>(&line?)?.update()?);
         }
         if updates.is_empty() {

@@ -97,7 +97,8 @@ impl<'a> From<&'a HostEndpoint> for Source<'a> {
 
 impl<'a> From<&'a NetworkSet> for Source<'a> {
     fn from(s: &'a NetworkSet) -> Self {
-        let nets = s.nets.iter().map(IpNet::trunc).collect::<Vec<_>>().into();
+        let whole = |net: &IpNet| if single(net).is_some() { *net } else { net.trunc() };
+        let nets = s.nets.iter().map(whole).collect::<Vec<_>>().into();
         Self { labels: &s.labels, profiles: &s.profiles, nets, ports: &[] }
     }
 }
@@ -142,7 +143,7 @@ impl Items {
     pub(crate) fn make(&mut self, source: Source<'_>) -> Item {
         let Source { labels, profiles, mut nets, ports } = source;
         // Large sets mostly come in order.
-        if !nets.is_sorted_by(|a, b| a < b) {
+        if !nets.is_sorted_by(is_before) {
             let mut sorted = nets.to_vec();
             sorted.sort_unstable();
             sorted.dedup();
@@ -339,6 +340,16 @@ impl Postings {
         let every = values.is_none().then(|| self.values.get(&key)).flatten();
         let some = values.unwrap_or_default().iter().chain(every.into_iter().flatten());
         some.filter_map(move |&value| self.lists.get(&(key, value)))
+    }
+}
+
+/// The order of prefixes, without a call for the most frequent kind.
+fn is_before(a: &IpNet, b: &IpNet) -> bool {
+    match (a, b) {
+        (IpNet::V4(a), IpNet::V4(b)) => {
+            (a.addr().to_bits(), a.prefix_len()) < (b.addr().to_bits(), b.prefix_len())
+        }
+        _ => a < b,
     }
 }
 

@@ -60,7 +60,9 @@ impl Program {
                 [op::AND | op::OR, _, rest @ ..] | [_, rest @ ..] => (&[][..], rest),
                 [] => return,
             };
-            held.iter().for_each(|sym| interner.release(*sym));
+            for sym in held {
+                interner.release(*sym);
+            }
             code = rest;
         }
     }
@@ -83,7 +85,9 @@ fn write(expr: &Expr, interner: &mut Interner, code: &mut Vec<u32>) {
             code.extend([if or { op::OR } else { op::AND }, 0]);
             let start = code.len();
             if or {
-                list.iter().for_each(|operand| write(operand, interner, code));
+                for operand in list {
+                    write(operand, interner, code);
+                }
             } else {
                 write_and(list, interner, code);
             }

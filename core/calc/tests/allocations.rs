@@ -56,7 +56,7 @@ fn pod(node: &str, n: u8, app: &str) -> Update {
     let workload = WorkloadEndpoint {
         id: id.clone(),
         node: node.into(),
-        iface: format!("cali{n}").parse().unwrap(),
+        iface: format!("cali{n}").parse().expect("is a name"),
         addresses: vec![[10, 0, u8::from(node == "here"), n].into()],
         labels: labels(&[("app", app), ("orchestrator", "k8s")]),
         profiles: vec!["kns.ns".into()],
@@ -76,14 +76,15 @@ fn gone(update: &Update) -> Update {
 
 fn set(last: u8) -> Update {
     let id = NetworkSetId { namespace: "".into(), name: "blocked".into() };
-    let nets = (0..100).chain([last]).map(|n| format!("192.0.2.{n}/32").parse().unwrap());
+    let nets =
+        (0..100).chain([last]).map(|n| format!("192.0.2.{n}/32").parse().expect("is a prefix"));
     let labels = labels(&[("list", "blocked")]);
     let set = NetworkSet { labels, profiles: Vec::new(), nets: nets.collect() };
     Update::NetworkSet(id, Some(Arc::new(set)))
 }
 
 fn policy(name: &str, selects: &str, source: &str, action: Action) -> Update {
-    let selector = |text: &str| Selector::parse(text).unwrap();
+    let selector = |text: &str| Selector::parse(text).expect("is a selector");
     let source = EntityMatch { selector: Some(selector(source)), ..EntityMatch::default() };
     let kind = PolicyKind::GlobalNetworkPolicy;
     let id = PolicyId { name: name.into(), namespace: "".into(), kind };
