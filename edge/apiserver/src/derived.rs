@@ -43,7 +43,7 @@ impl Origins {
     }
 
     /// The storage prefixes that hold what the objects come from.
-    fn prefixes(self, resource: &Resource, namespace: Option<&str>) -> Vec<String> {
+    pub(crate) fn prefixes(self, resource: &Resource, namespace: Option<&str>) -> Vec<String> {
         let within = |prefix: &str| match namespace {
             Some(namespace) => format!("{prefix}{namespace}/"),
             None => prefix.to_owned(),

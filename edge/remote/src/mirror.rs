@@ -386,6 +386,17 @@ impl<B: Backend> Storage for Mirror<B> {
         self.look(prefix, |state| state.list(prefix, at)).unwrap_or_else(none)
     }
 
+    fn part(
+        &self,
+        place: (&str, &str),
+        at: u64,
+        most: usize,
+    ) -> Result<Vec<Arc<Object>>, StorageError> {
+        let (prefix, start) = (place.0, Some(place.1));
+        let found = self.look(prefix, |state| state.part((prefix, start), at, most));
+        found.unwrap_or_else(|| Ok(Vec::new()))
+    }
+
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Arc<Object>>, StorageError>> {
         Box::pin(async move {
             let mut writes = writes.into_iter();

@@ -131,6 +131,15 @@ impl Storage for Store {
         read(&self.state).list(prefix, at)
     }
 
+    fn part(
+        &self,
+        (prefix, start): (&str, &str),
+        at: u64,
+        most: usize,
+    ) -> Result<Vec<Arc<Object>>, StorageError> {
+        read(&self.state).part((prefix, Some(start)), at, most)
+    }
+
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Arc<Object>>, StorageError>> {
         let (answer, outcome) = oneshot::channel();
         let sent =

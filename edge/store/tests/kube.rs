@@ -101,16 +101,29 @@ async fn pages_are_of_one_revision() {
     nodes.delete("n4", &DeleteParams::default()).await.unwrap();
     let late: Node = from(json!({"metadata": {"name": "n55"}}));
     nodes.create(&PostParams::default(), &late).await.unwrap();
-    let mut names = Vec::new();
+    let (mut names, mut remaining) = (Vec::new(), Vec::new());
     let mut next = page.metadata.continue_.clone();
     while let Some(token) = next.filter(|t| !t.is_empty()) {
         let more =
             nodes.list(&ListParams::default().limit(3).continue_token(&token)).await.unwrap();
         assert_eq!(more.metadata.resource_version, page.metadata.resource_version);
         names.extend(more.items.into_iter().filter_map(|n| n.metadata.name));
+        remaining.push(more.metadata.remaining_item_count);
         next = more.metadata.continue_;
     }
     assert_eq!(names, ["n3", "n4", "n5", "n6"], "as of the first page");
+    assert_eq!(remaining, [Some(1), None]);
+    // A page is full of what passes the filter, and another follows only if there is more of it.
+    let mut params = ListParams::default().labels("odd=1").limit(1);
+    let mut pages = Vec::new();
+    loop {
+        let page = nodes.list(&params).await.unwrap();
+        pages.push(page.items.into_iter().filter_map(|n| n.metadata.name).collect::<Vec<_>>());
+        assert_eq!(page.metadata.remaining_item_count, None, "not counted for a filter");
+        let Some(token) = page.metadata.continue_.filter(|t| !t.is_empty()) else { break };
+        params = params.continue_token(&token);
+    }
+    assert_eq!(pages, [["n1"], ["n3"], ["n5"]]);
     let odd = nodes.list(&ListParams::default().labels("odd=1")).await.unwrap();
     assert_eq!(odd.items.len(), 3);
     let one = nodes.list(&ListParams::default().fields("metadata.name=n2")).await.unwrap();

@@ -117,6 +117,16 @@ proptest! {
         for (at, snapshot) in &snapshots {
             if *at >= started {
                 prop_assert_eq!(contents(&store, "", Some(*at)), Some(snapshot.clone()));
+                let behind = |start: &str| {
+                    let odd = snapshot.clone().into_iter().filter(|(k, _)| k.starts_with("odd/"));
+                    odd.filter(|(k, _)| k.as_str() > start).take(2).collect::<Vec<_>>()
+                };
+                for start in ["", "even/2", "odd/", "odd/1", "odd/2", "odd/5", "z"] {
+                    let part = store.part(("odd/", start), *at, 2).unwrap();
+                    let part: Vec<_> =
+                        part.iter().map(|o| (o.key().to_string(), o.revision())).collect();
+                    prop_assert_eq!(part, behind(start), "behind {:?} at {}", start, at);
+                }
             }
             let mut replayed = snapshot.clone();
             let mut last = *at;

@@ -216,6 +216,13 @@ pub trait Storage: Send + Sync + 'static {
     fn get(&self, key: &str) -> Option<Arc<Object>>;
     /// The objects whose key starts with `prefix`, as of `at` (default: now).
     fn list(&self, prefix: &str, at: Option<u64>) -> Result<Listing, StorageError>;
+    /// Of the objects under `prefix` as of `at` that come behind the key `start`, the first `most`.
+    fn part(
+        &self,
+        place: (&str, &str),
+        at: u64,
+        most: usize,
+    ) -> Result<Vec<Arc<Object>>, StorageError>;
     /// Performs all of `writes` or none. Returns the objects in the order of the writes.
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Arc<Object>>, StorageError>>;
     /// The changes after revision `after` whose key starts with `prefix`.

@@ -1,7 +1,8 @@
 //! What a store has in memory: the current objects and a bounded piece of history.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use super::{Change, ChangeKind, Changes, Listing, Object, StorageError};
@@ -66,23 +67,53 @@ impl State {
     /// [`StorageError::Expired`] if the history does not reach back to `at`.
     pub fn list(&self, prefix: &str, at: Option<u64>) -> Result<Listing, StorageError> {
         let at = at.unwrap_or(self.revision);
+        let objects = self.part((prefix, None), at, usize::MAX)?;
+        Ok(Listing { revision: at, objects })
+    }
+
+    /// The objects under `prefix` as they were at revision `at`: of those with a key behind `start`, if it
+    /// is given, the first `most`. Cost: what is returned, and the changes after `at`.
+    ///
+    /// # Errors
+    /// [`StorageError::Expired`] if the history does not reach back to `at`.
+    pub fn part(
+        &self,
+        (prefix, start): (&str, Option<&str>),
+        at: u64,
+        most: usize,
+    ) -> Result<Vec<Arc<Object>>, StorageError> {
         if at < self.known {
             return Err(StorageError::Expired { asked: at, oldest: self.known });
         }
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        let now = self.objects.range::<str, _>(from).take_while(|(k, _)| k.starts_with(prefix));
-        let newer = self.after(at);
-        if newer.len() == 0 {
-            return Ok(Listing { revision: at, objects: now.map(|(_, o)| o.clone()).collect() });
+        let wanted = |key: &str| key.starts_with(prefix) && start.is_none_or(|start| key > start);
+        // What was otherwise then, the oldest change of each object last.
+        let mut then: BTreeMap<&str, Option<&Arc<Object>>> = BTreeMap::new();
+        for change in self.after(at).rev().filter(|c| wanted(c.object.key())) {
+            then.insert(change.object.key(), change.previous.as_ref());
         }
-        let mut then: BTreeMap<_, _> = now.map(|(k, o)| (k.clone(), o.clone())).collect();
-        for change in newer.rev().filter(|c| c.object.key().starts_with(prefix)) {
-            match &change.previous {
-                Some(object) => then.insert(object.key().clone(), object.clone()),
-                None => then.remove(change.object.key()),
+        let from = start.filter(|start| *start > prefix).map_or(Included(prefix), Excluded);
+        let now = self.objects.range::<str, _>((from, Unbounded));
+        let mut now = now.take_while(|(k, _)| k.starts_with(prefix)).peekable();
+        let mut then = then.into_iter().peekable();
+        let mut objects = Vec::new();
+        while objects.len() < most {
+            let order = match (now.peek(), then.peek()) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((now, _)), Some((then, _))) => (***now).cmp(then),
             };
+            if order.is_eq() {
+                now.next();
+            }
+            let next = if order.is_lt() {
+                now.next().map(|(_, object)| object)
+            } else {
+                then.next().and_then(|(_, object)| object)
+            };
+            objects.extend(next.cloned());
         }
-        Ok(Listing { revision: at, objects: then.into_values().collect() })
+        Ok(objects)
     }
 
     /// The changes under `prefix` after revision `after`.

@@ -206,6 +206,15 @@ impl Storage for Direct {
         Err(StorageError::Failed(format!("{prefix}: lists are read from etcd itself")))
     }
 
+    fn part(
+        &self,
+        (prefix, _): (&str, &str),
+        _: u64,
+        _: usize,
+    ) -> Result<Vec<Arc<Object>>, StorageError> {
+        self.list(prefix, None).map(|listing| listing.objects)
+    }
+
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Arc<Object>>, StorageError>> {
         Box::pin(async move {
             let mut writes = writes.into_iter();
