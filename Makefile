@@ -1,7 +1,7 @@
 # The verbs. Every one of them installs what it needs first (`setup` is quick when nothing is missing).
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint docs bench soak fuzz kube vm e2e crds reference
+.PHONY: help setup build demo test lint docs bench soak mutants fuzz kube vm e2e crds reference
 
 help:
 	@echo 'make demo    a three-node cluster on this machine: policies applied, connections measured'
@@ -11,6 +11,7 @@ help:
 	@echo 'make docs    the book of docs/, in target/book'
 	@echo 'make bench   the benchmarks'
 	@echo 'make soak    many more random clusters and cases than make test has: CLUSTERS=5000 SEED=1 ROUNDS=20 KILLS=300'
+	@echo 'make mutants breaks the specification, the selectors and the calculation one place at a time: which breaks no test sees'
 	@echo 'make fuzz    the fuzz targets, 30 seconds each'
 	@echo 'make crds    manifests anew, from the types'
 	@echo 'make reference   the generated pages of docs/reference anew, from the code'
@@ -71,6 +72,10 @@ soak: build
 	KILLS=$${KILLS:-300} $(CARGO) test --release --locked -p store --test killed -- --nocapture
 	CLUSTERS=$${CLUSTERS:-5000} $(CARGO) test --release --locked -p nft --test verdicts -- --nocapture
 	SETS=$${SETS:-200} CHURN=$${CHURN:-40} $(CARGO) test --release --locked -p calico --test random --test churn -- --nocapture
+
+# Hours for all of it. Less, for instance: MUTANTS='--package selector', MUTANTS='--file core/policy/src/rule.rs'.
+mutants: setup
+	dev/mutants.sh $(MUTANTS)
 
 crds: setup
 	$(CARGO) run --release --locked -p xtask -- crds
