@@ -148,6 +148,8 @@ mod tests {
             let found = Bits::first_in([&set(&a, bound), &set(&b, bound), &Bits::all(bound)])(range.clone());
             prop_assert_eq!(found, (&a & &b).into_iter().find(|n| range.contains(n)));
             prop_assert!((0..bound).all(|n| set(&a, bound).has(n) == a.contains(&n)));
+            let taken = changed(|bits, b| b.iter().for_each(|n| bits.take(n)));
+            prop_assert_eq!(taken, &a - &b);
         }
     }
 }

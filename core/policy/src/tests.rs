@@ -1,5 +1,6 @@
 //! Section 2 of the capability inventory, case by case.
 
+mod path;
 mod place;
 mod rule;
 mod view;

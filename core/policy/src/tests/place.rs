@@ -131,3 +131,29 @@ fn failsafe_ports() {
         assert_eq!(decision.verdict, verdict, "{what}: {decision:#?}");
     }
 }
+
+/// A host endpoint that was asked and is silent says what it looked at; one without rules says nothing.
+#[test]
+fn silence_is_told_with_the_rules_that_were_looked_at() {
+    let other = || Rule { protocol: Some(Protocol::SCTP), ..Rule::any(Action::Deny) };
+    let ask = |rules: Vec<Rule>, stage| {
+        let mut v = early(stage, eth0(), rules, vec![]);
+        // What no rule of a tier matches goes on to the next one, and out of the last one.
+        v.tiers.get_mut(&model::TierName::from("default")).unwrap().default_action = Action::Pass;
+        let decision = tcp(&v, "203.0.113.7", "10.1.0.1", 80);
+        let steps: Vec<_> = decision.steps.iter().map(|s| (s.reason, s.considered.len())).collect();
+        assert_eq!(decision.verdict, Allow);
+        steps
+    };
+    let (outside, pod) = ((Reason::NotAnEndpoint, 0), (Reason::Profile, 1));
+    for stage in [Stage::Normal, Stage::PreDnat, Stage::Untracked] {
+        assert_eq!(ask(vec![], stage), [outside, pod], "{stage:?}");
+        let silent = (Reason::Undecided, 2);
+        assert_eq!(ask(vec![other(), other()], stage), [outside, silent, pod], "{stage:?}");
+    }
+    // Before a failsafe port is found open, early policy that has no word on it was asked.
+    let v = early(Stage::Untracked, eth0(), vec![other()], vec![]);
+    let early = tcp(&v, "203.0.113.7", "10.0.0.1", 22);
+    let step = early.of(Ingress).unwrap();
+    assert_eq!((step.reason, step.considered.len()), (Reason::Failsafe, 0), "exempt, not asked");
+}
