@@ -21,7 +21,9 @@ fn iface(name: &str) -> HostTarget {
 #[test]
 fn which_host_endpoint_speaks_for_an_interface() {
     let eth1 = || vec![addr("10.0.1.1")];
-    let cases: [(&str, Vec<(&str, HostTarget, Vec<IpAddr>)>, [Option<&str>; 3]); 7] = [
+    type Named = (&'static str, HostTarget, Vec<IpAddr>);
+    type Case = (&'static str, Vec<Named>, [Option<&'static str>; 3]);
+    let cases: [Case; 7] = [
         ("none", vec![], [None, None, None]),
         ("by name", vec![("a", iface("eth1"), vec![])], [None, Some("a"), None]),
         (

@@ -93,7 +93,8 @@ fn the_step_that_decides() {
     let decision = tcp(&v, "10.1.0.1", "10.1.1.1", 80);
     let step = decision.of(Ingress).unwrap();
     assert_eq!(step.policy.as_ref().map(|id| &*id.name), Some("closed"));
-    assert_eq!((step.tier.as_ref().map(|t| t.as_str()), step.rule), (Some("default"), Some(0)));
+    let tier = step.tier.as_ref().map(model::TierName::as_str);
+    assert_eq!((tier, step.rule), (Some("default"), Some(0)));
     let reasons = [
         Reason::Rule,
         Reason::TierDefault,
