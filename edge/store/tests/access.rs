@@ -460,6 +460,8 @@ async fn a_watch_tells_nothing_of_tiers_that_one_may_not_see() {
     }
     let to = json!({"spec": {"tier": "default", "order": 4711}});
     ok(&admin, &format!("PATCH {GLOBAL}/seen"), &to).await;
+    // What comes at its end is for the next watch to tell.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     // A new tier may be one to see: the watch ends, and the next one begins with it.
     ok(&admin, "POST /apis/projectcalico.org/v3/tiers", &tier("later")).await;
     let told = watching.await.unwrap();
