@@ -2,7 +2,7 @@
 //!
 //! A malformed document does not hide the others: the text is cut at its document markers first.
 //! Anchors and depth are bounded, memory by the size of the text; a key given twice is an error. What is JSON is
-//! read as such, which takes a tenth of the time; what is wrong with a text YAML says.
+//! read as such, with less work; what is wrong with a text YAML says.
 
 use std::fmt;
 
